@@ -1,0 +1,162 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""The moment at which the teacher becomes the student."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import islice
+from math import ceil
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from reducenet_mm.models.supernet import (
+    TEACHER,
+    student_norms,
+    using_view,
+)
+from reducenet_mm.registry import HOOKS
+
+TEACHER_METRICS = 'supernet_teacher_metrics'
+"""Key in the message hub, so that a resumed run knows them too."""
+
+Metrics = dict[str, float]
+
+
+@HOOKS.register_module()
+class SupernetSwitchHook(Hook):
+    """Measure the switch, recalibrate norms, report the teacher.
+
+    Before the first step of a distillation stage: validates the teacher and
+    the student, re-estimates the student's norm statistics if
+    ``norm_stats='recalibrated'``, validates again and logs the *drop shock*.
+    Afterwards every validation also reports ``teacher/<metric>``; as the
+    teacher's function is fixed, it is measured once.
+
+    Args:
+        recalib_samples: Training images to re-estimate statistics from.
+
+    Raises:
+        ValueError: If ``recalib_samples`` < 1.
+    """
+
+    def __init__(self, recalib_samples: int = 8192) -> None:
+        if recalib_samples < 1:
+            raise ValueError(
+                'recalib_samples must be >= 1, got '
+                f'{recalib_samples}. Set it in custom_hooks.'
+            )
+        self.recalib_samples = recalib_samples
+
+    def before_train(self, runner: Runner) -> None:
+        """Switch, unless the stage is resumed."""
+        model = _unwrap(runner.model)
+        model.check_ready()
+        if runner.iter > 0:
+            return
+        measured = {'student': self._validate(runner, model)}
+        if model.teacher_overlay is not None or model.student_init is None:
+            teacher = self._validate(runner, _teacher(model))
+            runner.message_hub.update_info(TEACHER_METRICS, teacher)
+            measured = {'teacher': teacher, **measured}
+        if model.norm_stats == 'recalibrated':
+            loader = runner.train_dataloader
+            images = loader.batch_size * get_world_size()
+            recalibrate(model, loader, ceil(self.recalib_samples / images))
+            measured['student_recalibrated'] = self._validate(runner, model)
+        _log_switch(runner, measured)
+
+    def after_val_epoch(
+        self, runner: Runner, metrics: Metrics | None = None
+    ) -> None:
+        """Add the teacher's metrics to the validation's log."""
+        hub = runner.message_hub
+        for name, value in hub.runtime_info.get(TEACHER_METRICS, {}).items():
+            hub.update_scalar(f'val/teacher/{name}', value)
+
+    @torch.no_grad()
+    def _validate(
+        self, runner: Runner, predict: Callable[..., Any]
+    ) -> Metrics:
+        """Evaluate ``predict`` on the validation set, outside any loop.
+
+        The loop's own ``run`` would call the hooks that save checkpoints.
+        """
+        loop = runner.val_loop
+        if loop is None:
+            return {}
+        model = _unwrap(runner.model)
+        model.eval()
+        for batch in loop.dataloader:
+            data = model.data_preprocessor(batch, False)
+            outputs = predict(**data, mode='predict')
+            loop.evaluator.process(data_samples=outputs, data_batch=batch)
+        metrics = loop.evaluator.evaluate(len(loop.dataloader.dataset))
+        model.train()
+        return {name: float(value) for name, value in metrics.items()}
+
+
+@torch.no_grad()
+def recalibrate(model: Any, loader: Iterable[Any], num_batches: int) -> None:
+    """Re-estimate the statistics of the norms that the student executes.
+
+    They become the averages, over batches and processes, of the batches'
+    means and variances ("Rethinking Batch in BatchNorm", 2021, section 3).
+    In place; nothing else of the model changes.
+
+    Args:
+        model: The algorithm, not wrapped.
+        loader: Training batches, augmented as in training.
+        num_batches: How many of them to use, on each process.
+    """
+    norms = [norm for _, norm in student_norms(model.architecture)]
+    momentums = [norm.momentum for norm in norms]
+    model.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over all batches
+        norm.train()
+    for batch in islice(loader, num_batches):
+        model(**model.data_preprocessor(batch, False))
+    for norm, momentum in zip(norms, momentums, strict=True):
+        norm.momentum = momentum
+        all_reduce(norm.running_mean, op='mean')
+        all_reduce(norm.running_var, op='mean')
+    model.train()
+
+
+def _unwrap(model: nn.Module) -> Any:
+    return model.module if is_model_wrapper(model) else model
+
+
+def _teacher(model: Any) -> Callable[..., Any]:
+    """Return the teacher as a callable; before any step it is always known."""
+    if model.teacher_overlay is not None:
+        return model.teacher
+
+    def call(inputs: Any, data_samples: Any, mode: str) -> Any:
+        with using_view(model.architecture, TEACHER):
+            return model.architecture(inputs, data_samples, mode=mode)
+
+    return call
+
+
+def _log_switch(runner: Runner, measured: dict[str, Metrics]) -> None:
+    """Log the drop shock in words and as scalars at step 0."""
+    for metric in measured['student']:
+        values = {
+            network: metrics[metric]
+            for network, metrics in measured.items()
+            if metric in metrics
+        }
+        text = ', '.join(f'{net} {value:.2f}' for net, value in values.items())
+        runner.logger.info(f'Drop shock at the switch, {metric}: {text}')
+        runner.visualizer.add_scalars(
+            {f'switch/{net}/{metric}': value for net, value in values.items()},
+            step=0,
+        )

@@ -1,0 +1,30 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Layers, views, backbones. ``algorithms`` is imported on demand only."""
+
+from .backbones import PlainResNet, ReduceNet
+from .layers import ExpandBranch, ReduceConv2d
+from .supernet import (
+    STUDENT,
+    TEACHER,
+    View,
+    apply_view,
+    graft,
+    set_scaler,
+    ungraft,
+    using_view,
+)
+
+__all__ = [
+    'STUDENT',
+    'TEACHER',
+    'ExpandBranch',
+    'PlainResNet',
+    'ReduceConv2d',
+    'ReduceNet',
+    'View',
+    'apply_view',
+    'graft',
+    'set_scaler',
+    'ungraft',
+    'using_view',
+]

@@ -1,0 +1,306 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Distillation of the scaler-0 student from the scaler-1 teacher.
+
+One instance is both. Built by the Runner from a config; freezes in its
+constructor (the Runner wraps it for DDP there) and loads in
+``init_weights``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.logging import print_log
+from mmengine.model import BaseModel
+from mmengine.structures import BaseDataElement
+from mmrazor.models.algorithms import BaseAlgorithm
+from mmrazor.models.distillers import ConfigurableDistiller
+from mmrazor.models.utils import add_prefix
+from mmrazor.registry import MODELS
+from torch import Tensor, nn
+
+from ..checkpoint_views import (
+    check_resumable,
+    check_state_dict,
+    read_state_dict,
+    split_state_dict,
+    strip_prefix,
+)
+from ..supernet import (
+    STUDENT,
+    apply_view,
+    hosts,
+    is_branch_key,
+    student_norms,
+)
+from .teacher_overlay import TeacherOverlay, changing_names
+from .weight_reuse import WeightReuse, describe_training
+
+NORM_STATS = ('inherited', 'recalibrated', 'live')
+PREDICT_VIEWS = ('student', 'teacher')
+
+
+@MODELS.register_module()
+class SupernetDistill(BaseAlgorithm):
+    """Train the student inside its own teacher.
+
+    The teacher is the same instance with its branches on and its own values
+    of exactly those tensors that the student changes (``teacher_overlay``).
+    Its function never changes. Without a distiller there is no teacher
+    forward and no overlay.
+
+    Public names follow MMRazor's ``SingleTeacherDistill``; unlike it, the
+    teacher's own loss is not computed, loading is strict, and recorders are
+    emptied after each step.
+
+    Args:
+        architecture: Config or instance of the supernet: any MMEngine model
+            with ReduceNet branches.
+        teacher_ckpt: The teacher's checkpoint: a file, or a work directory
+            (its last checkpoint). Not needed for resuming or testing, since
+            a distillation checkpoint holds both networks.
+        student_init: Checkpoint of the student to start from when it is not
+            the teacher without branches: an exported student or a
+            distillation checkpoint.
+        reuse: ``dict(inherit='all', freeze=[...])``, see
+            :class:`WeightReuse`.
+        norm_stats: Statistics of the student's batch norms:
+            ``'inherited'`` keeps the teacher's; ``'recalibrated'`` estimates
+            them anew at the switch (by ``SupernetSwitchHook``) and keeps
+            those; ``'live'`` lets them follow the batches as usual.
+        distiller: Config of MMRazor's ``ConfigurableDistiller``. Recorder
+            sources are names inside ``architecture``.
+        predict_view: Which network validation, test and prediction answer
+            with, ``'student'`` or ``'teacher'``.
+        data_preprocessor: Defaults to the architecture's.
+        init_cfg: As in MMEngine.
+        module_inplace: Leave in-place activations; only safe if no recorder
+            reads a tensor that one overwrites.
+
+    Raises:
+        ValueError: If an argument is not one of those above.
+    """
+
+    def __init__(
+        self,
+        architecture: BaseModel | dict,
+        teacher_ckpt: str | None = None,
+        student_init: str | None = None,
+        reuse: Mapping[str, Any] | None = None,
+        norm_stats: str = 'live',
+        distiller: dict | None = None,
+        predict_view: str = 'student',
+        data_preprocessor: dict | nn.Module | None = None,
+        init_cfg: dict | None = None,
+        module_inplace: bool = False,
+    ) -> None:
+        _check_choice('norm_stats', norm_stats, NORM_STATS)
+        _check_choice('predict_view', predict_view, PREDICT_VIEWS)
+        if predict_view == 'teacher' and distiller is None:
+            raise ValueError(
+                "model.predict_view='teacher' needs model.distiller: without "
+                'one the stage keeps no teacher. Evaluate the teacher with '
+                'its own config and checkpoint.'
+            )
+        policy = WeightReuse.from_config(reuse or {})
+        super().__init__(
+            architecture, data_preprocessor, init_cfg, module_inplace
+        )
+        if next(hosts(self.architecture), None) is None:
+            raise ValueError(
+                'model.architecture has no ReduceNet branch, so it has no '
+                'teacher. Use a ReduceNet backbone or graft one.'
+            )
+        self.teacher_ckpt = teacher_ckpt
+        self.student_init = student_init
+        self.norm_stats = norm_stats
+        self.predict_view = predict_view
+        self.distillation_stopped = False  # MMRazor's StopDistillHook sets it
+        self._loaded = False
+        policy.freeze_(self.architecture)
+        apply_view(self.architecture, STUDENT)
+        self.distiller: ConfigurableDistiller | None = None
+        self.teacher_overlay: TeacherOverlay | None = None
+        if distiller is not None:
+            self.distiller = MODELS.build(distiller)
+            self.distiller.prepare_from_student(self.architecture)
+            self.distiller.prepare_from_teacher(self.architecture)
+            self.teacher_overlay = TeacherOverlay(
+                self.architecture, self._changing_names()
+            )
+
+    def _changing_names(self) -> list[str]:
+        """Keys of the architecture whose student value may change."""
+        if self.student_init is not None:
+            state = self.architecture.state_dict()
+            return [name for name in state if not is_branch_key(name)]
+        norms = dict(student_norms(self.architecture))
+        if self.norm_stats == 'inherited':
+            norms = {}
+        elif self.norm_stats == 'live':
+            self.train()
+            norms = {n: norm for n, norm in norms.items() if norm.training}
+        return changing_names(self.architecture, norms)
+
+    def init_weights(self) -> None:
+        """Initialise, then load teacher and student where configured.
+
+        Raises:
+            FileNotFoundError: If a checkpoint is missing.
+            ValueError: If one does not fit; the cause is named.
+        """
+        super().init_weights()
+        if self.teacher_ckpt is not None:
+            self.load_teacher(
+                read_state_dict(self.teacher_ckpt, 'model.teacher_ckpt'),
+                f'model.teacher_ckpt={self.teacher_ckpt!r}',
+            )
+        if self.student_init is not None:
+            self._load_student_init(self.student_init)
+
+    def load_teacher(
+        self, state_dict: Mapping[str, Tensor], source: str = 'the teacher'
+    ) -> None:
+        """Load the teacher; the student becomes it without its branches.
+
+        Args:
+            state_dict: The supernet's, all of its keys.
+            source: Where it comes from, for errors.
+
+        Raises:
+            ValueError: If it does not fit; nothing is changed then.
+        """
+        check_state_dict(self.architecture, state_dict, source)
+        self.architecture.load_state_dict(state_dict)
+        if self.teacher_overlay is not None:
+            self.teacher_overlay.copy_(state_dict)
+        self._loaded = True
+        print_log(
+            f'{source}: loaded. The student inherits all of it; '
+            f'{describe_training(self.architecture)}; norm statistics are '
+            f'{self.norm_stats}.',
+            logger='current',
+        )
+
+    def _load_student_init(self, path: str) -> None:
+        config_key = 'model.student_init'
+        _, student = split_state_dict(read_state_dict(path, config_key))
+        check_state_dict(
+            self.architecture, student, f'{config_key}={path!r}', is_branch_key
+        )
+        self.architecture.load_state_dict(student, strict=False)
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any
+    ) -> None:
+        """Refuse, strictly, any state dict that is not this algorithm's."""
+        check_resumable(self.state_dict(), strip_prefix(state_dict, prefix))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._loaded = True
+
+    def check_ready(self) -> None:
+        """Raise unless the teacher has been loaded.
+
+        Raises:
+            RuntimeError: If neither ``teacher_ckpt`` nor a distillation
+                checkpoint has been loaded.
+        """
+        if not self._loaded:
+            raise RuntimeError(
+                'no teacher has been loaded (model.teacher_ckpt='
+                f'{self.teacher_ckpt!r}). Set model.teacher_ckpt, or resume '
+                'from a distillation checkpoint.'
+            )
+
+    def teacher(
+        self, inputs: Tensor, data_samples: Any = None, mode: str = 'tensor'
+    ) -> Any:
+        """Call the teacher: no graph, eval mode, nothing updated.
+
+        Args:
+            inputs: Preprocessed batch, ``(N, C, H, W)``.
+            data_samples: As the architecture takes them.
+            mode: ``'tensor'`` or ``'predict'``.
+
+        Returns:
+            What the architecture returns.
+
+        Raises:
+            RuntimeError: If there is no distiller, or no teacher loaded.
+        """
+        self.check_ready()
+        if self.teacher_overlay is None:
+            raise RuntimeError(
+                'this stage has no teacher: model.distiller is None.'
+            )
+        return self.teacher_overlay.call(
+            self.architecture, inputs, data_samples, mode=mode
+        )
+
+    def loss(
+        self,
+        inputs: Tensor,
+        data_samples: list[BaseDataElement] | None = None,
+    ) -> dict[str, Tensor]:
+        """Compute the student's own losses and the distillation losses.
+
+        Args:
+            inputs: Preprocessed batch, ``(N, C, H, W)``.
+            data_samples: Its labels.
+
+        Returns:
+            ``student.<name>`` and ``distill.<name>``.
+        """
+        self.check_ready()
+        distiller = self.distiller
+        if distiller is None or self.distillation_stopped:
+            losses = self.architecture(inputs, data_samples, mode='loss')
+            return add_prefix(losses, 'student')
+        distiller.set_deliveries_override(False)
+        with distiller.teacher_recorders, distiller.deliveries:
+            self.teacher(inputs, data_samples)
+        distiller.set_deliveries_override(True)
+        with distiller.student_recorders, distiller.deliveries:
+            losses = self.architecture(inputs, data_samples, mode='loss')
+        distill_losses = distiller.compute_distill_losses()
+        _forget_records(distiller)
+        return {
+            **add_prefix(losses, 'student'),
+            **add_prefix(distill_losses, 'distill'),
+        }
+
+    def _forward(self, inputs: Tensor, data_samples: Any = None) -> Any:
+        return self._answer(inputs, data_samples, 'tensor')
+
+    def _predict(self, inputs: Tensor, data_samples: Any = None) -> Any:
+        return self._answer(inputs, data_samples, 'predict')
+
+    def _answer(self, inputs: Tensor, data_samples: Any, mode: str) -> Any:
+        if self.predict_view == 'teacher':
+            return self.teacher(inputs, data_samples, mode=mode)
+        return self.architecture(inputs, data_samples, mode=mode)
+
+    def train(self, mode: bool = True) -> SupernetDistill:
+        """Set the mode; kept statistics and branches stay in eval mode."""
+        super().train(mode)
+        for _, host in hosts(self.architecture):
+            host.expand.eval()
+        if self.norm_stats != 'live':
+            for _, norm in student_norms(self.architecture):
+                norm.eval()
+        return self
+
+
+def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(
+            f'model.{key} must be one of {choices}, got {value!r}.'
+        )
+
+
+def _forget_records(distiller: ConfigurableDistiller) -> None:
+    """Release the step's graph; deepcopy fails on retained records."""
+    for manager in (distiller.student_recorders, distiller.teacher_recorders):
+        for recorder in manager.recorders.values():
+            recorder.reset_data_buffer()

@@ -1,0 +1,96 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""The teacher inside the student's instance.
+
+Everything that the student does not change is shared. The overlay holds the
+teacher's values of the rest: together they are the teacher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ..supernet import TEACHER, using_view
+
+
+class TeacherOverlay(nn.Module):
+    """Buffers under the names of the tensors that they stand in for.
+
+    Args:
+        architecture: The supernet; gives shape, dtype and first values.
+        names: Keys of its state dict.
+    """
+
+    def __init__(self, architecture: nn.Module, names: Iterable[str]) -> None:
+        super().__init__()
+        state = architecture.state_dict()
+        for name in names:
+            *path, leaf = name.split('.')
+            node: nn.Module = self
+            for part in path:
+                if part not in node._modules:
+                    node.add_module(part, nn.Module())
+                node = node.get_submodule(part)
+            node.register_buffer(leaf, state[name].detach().clone())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the teacher's tensors by their key in the architecture."""
+        return dict(self.named_buffers())
+
+    @torch.no_grad()
+    def copy_(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Take the values out of the teacher's ``state_dict``, in place."""
+        for name, tensor in self.tensors().items():
+            tensor.copy_(state_dict[name])
+
+    @torch.no_grad()
+    def call(self, architecture: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """Call ``architecture`` as the teacher: no graph, eval mode.
+
+        Gates, modes, weights and statistics are afterwards as before.
+
+        Args:
+            architecture: The supernet.
+            args: Arguments of its ``forward``; likewise ``kwargs``.
+
+        Returns:
+            What its ``forward`` returns.
+        """
+        with using_view(architecture, TEACHER), eval_mode(architecture):
+            return functional_call(architecture, self.tensors(), args, kwargs)
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put every module in eval mode inside a ``with`` block.
+
+    Unlike ``model.eval()`` followed by ``model.train()``, each module gets
+    its own mode back.
+    """
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def changing_names(architecture: nn.Module, norms: Iterable[str]) -> list[str]:
+    """Return the keys of all tensors whose student value may change.
+
+    Args:
+        architecture: The supernet, already frozen where it does not train.
+        norms: Names of the norms whose statistics move.
+    """
+    names = [n for n, p in architecture.named_parameters() if p.requires_grad]
+    for norm in norms:
+        buffers = architecture.get_submodule(norm).named_buffers()
+        names += [f'{norm}.{name}' for name, _ in buffers]
+    return names

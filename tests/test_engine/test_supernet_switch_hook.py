@@ -1,0 +1,215 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""The switch inside real Runners, on real digits."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from reducenet_mm import set_scaler
+from reducenet_mm.engine import SupernetSwitchHook
+from reducenet_mm.engine.hooks.supernet_switch_hook import recalibrate
+from reducenet_mm.models.supernet import student_norms
+
+CONFIGS = 'configs/reducenet/digits/'
+NORM_STATS = ['inherited', 'recalibrated', 'live']
+
+
+def run(name: str, work_dir: Any, epochs: int = 2, **options: Any) -> Runner:
+    cfg = Config.fromfile(f'{CONFIGS}reducenet8-w16-e4_digits_{name}.py')
+    cfg.work_dir = str(work_dir)
+    cfg.merge_from_dict(
+        {
+            'train_cfg.max_epochs': epochs,
+            'train_cfg.val_interval': 1,
+            'param_scheduler.periods': [epochs],
+            'train_dataloader.batch_size': 256,
+            'default_hooks.logger.interval': 1,
+            'experiment_name': f'{work_dir.name}_{epochs}_{len(options)}',
+            **options,
+        }
+    )
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    return runner
+
+
+@pytest.fixture(scope='module')
+def teacher(tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('teacher')
+    runner = run('teacher', work_dir, epochs=3)
+    return work_dir, copy.deepcopy(runner.model).eval()
+
+
+@pytest.fixture
+def images():
+    return torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(3))
+
+
+def scalars(runner: Runner) -> list[dict]:
+    path = f'{runner.log_dir}/vis_data/scalars.json'
+    with open(path, encoding='utf-8') as file:
+        return [json.loads(line) for line in file]
+
+
+def accuracy(model: torch.nn.Module, loader: Any) -> float:
+    """Independent of the hook: count right answers one by one."""
+    model.eval()
+    right = total = 0
+    with torch.no_grad():
+        for batch in loader:
+            for sample in model.val_step(batch):
+                right += int((sample.pred_label == sample.gt_label).item())
+                total += 1
+    return 100 * right / total
+
+
+@pytest.mark.parametrize('norm_stats', NORM_STATS)
+def test_the_drop_shock_is_measured_and_logged(
+    teacher, tmp_path, norm_stats, images
+):
+    work_dir, reference = teacher
+    runner = run(
+        'student',
+        tmp_path,
+        **{
+            'model.teacher_ckpt': str(work_dir),
+            'model.norm_stats': norm_stats,
+        },
+    )
+    loader = runner.val_dataloader
+    student = copy.deepcopy(reference)
+    set_scaler(student, 0.0)
+    switch = [
+        s for s in scalars(runner) if 'switch/student/accuracy/top1' in s
+    ]
+    assert len(switch) == 1
+    expected = {
+        'teacher': accuracy(reference, loader),
+        'student': accuracy(student, loader),
+    }
+    for network, value in expected.items():
+        measured = switch[0][f'switch/{network}/accuracy/top1']
+        assert measured == pytest.approx(value, abs=1e-4)
+    recalibrated = 'switch/student_recalibrated/accuracy/top1' in switch[0]
+    assert recalibrated == (norm_stats == 'recalibrated')
+    validations = [s for s in scalars(runner) if 'accuracy/top1' in s]
+    assert len(validations) == 2
+    assert all(
+        v['teacher/accuracy/top1'] == pytest.approx(expected['teacher'])
+        for v in validations
+    )
+    with torch.no_grad():
+        expected_output = reference(images)
+    assert torch.equal(runner.model.teacher(images), expected_output)
+
+
+def test_resuming_does_not_switch_again(teacher, tmp_path, images):
+    work_dir, reference = teacher
+    options = {
+        'model.teacher_ckpt': str(work_dir),
+        'model.norm_stats': 'recalibrated',
+        'custom_hooks': [
+            dict(type='SupernetSwitchHook'),
+            dict(type='EMAHook', momentum=0.1),
+        ],
+    }
+    first = run('student', tmp_path, epochs=1, **options)
+    norms = dict(student_norms(first.model.architecture))
+    kept = {k: norm.running_mean.clone() for k, norm in norms.items()}
+    second = run('student', tmp_path, epochs=3, resume=True, **options)
+    assert second.epoch == 3
+    log = scalars(second)
+    assert not [s for s in log if 'switch/student/accuracy/top1' in s]
+    validations = [s for s in log if 'accuracy/top1' in s]
+    assert [v['step'] for v in validations] == [2, 3]
+    assert all('teacher/accuracy/top1' in v for v in validations)
+    for name, norm in student_norms(second.model.architecture):
+        assert torch.equal(norm.running_mean, kept[name])
+    with torch.no_grad():
+        expected = reference(images)
+    assert torch.equal(second.model.teacher(images), expected)
+
+
+def test_a_run_needs_its_teacher(tmp_path):
+    with pytest.raises(RuntimeError, match='Set model.teacher_ckpt'):
+        run('student', tmp_path, **{'model.teacher_ckpt': None})
+
+
+def test_a_run_without_validation_switches_too(teacher, tmp_path):
+    runner = run(
+        'student',
+        tmp_path,
+        epochs=1,
+        **{
+            'model.teacher_ckpt': str(teacher[0]),
+            'model.distiller': None,
+            'val_cfg': None,
+            'val_dataloader': None,
+            'val_evaluator': None,
+        },
+    )
+    assert runner.epoch == 1
+
+
+def test_recalibration_averages_batches_of_the_executed_norms(
+    classifier_cfg, classifier
+):
+    algorithm = _algorithm(classifier_cfg, classifier)
+    batches = [
+        dict(
+            inputs=list(torch.randint(0, 255, (4, 3, 8, 8)).byte()),
+            data_samples=None,
+        )
+        for _ in range(3)
+    ]
+    before = copy.deepcopy(algorithm.state_dict())
+    stem = algorithm.architecture.backbone.bn1
+    seen: list[torch.Tensor] = []
+    handle = stem.register_forward_pre_hook(
+        lambda _, args: seen.append(args[0].detach())
+    )
+    recalibrate(algorithm, batches, num_batches=2)
+    handle.remove()
+    assert len(seen) == 2
+    by_hand = torch.stack([x.mean((0, 2, 3)) for x in seen]).mean(0)
+    torch.testing.assert_close(stem.running_mean, by_hand)
+    by_hand = torch.stack([x.var((0, 2, 3)) for x in seen]).mean(0)
+    torch.testing.assert_close(stem.running_var, by_hand)
+    changed = {
+        k
+        for k, v in algorithm.state_dict().items()
+        if not torch.equal(v, before[k])
+    }
+    assert changed == {
+        f'architecture.{norm}.{buffer}'
+        for norm, _ in student_norms(algorithm.architecture)
+        for buffer in ('running_mean', 'running_var', 'num_batches_tracked')
+    }
+    assert stem.momentum == 0.1
+
+
+def _algorithm(classifier_cfg, classifier):
+    from mmrazor.registry import MODELS
+
+    algorithm = MODELS.build(
+        dict(
+            _scope_='mmrazor',
+            type='SupernetDistill',
+            architecture=classifier_cfg(),
+            norm_stats='recalibrated',
+        )
+    )
+    algorithm.load_teacher(classifier.state_dict())
+    return algorithm
+
+
+def test_a_bad_number_of_samples_is_refused():
+    with pytest.raises(ValueError, match='recalib_samples must be >= 1'):
+        SupernetSwitchHook(recalib_samples=0)

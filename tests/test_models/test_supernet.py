@@ -1,0 +1,141 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Views, graft and ungraft."""
+
+import pytest
+import torch
+from mmpretrain.models import ResNet
+from torch import nn
+
+from reducenet_mm import graft, set_scaler, ungraft
+from reducenet_mm.models import (
+    STUDENT,
+    TEACHER,
+    ReduceConv2d,
+    ReduceNet,
+    View,
+    apply_view,
+    using_view,
+)
+from reducenet_mm.models.supernet import hosts, student_norms
+from tests.conftest import randomise_norms
+
+FIRST_CONVS = r'layer\d\.\d\.conv1'
+
+
+def scalers(model):
+    return [layer.scaler for _, layer in hosts(model)]
+
+
+def test_views_set_every_gate():
+    net = ReduceNet(8, base_channels=4)
+    assert scalers(net) == [1.0] * 3
+    apply_view(net, STUDENT)
+    assert scalers(net) == [0.0] * 3
+    set_scaler(net, 0.25)
+    assert scalers(net) == [0.25] * 3
+    with using_view(net, TEACHER):
+        assert scalers(net) == [1.0] * 3
+    assert scalers(net) == [0.25] * 3
+
+
+def test_using_view_restores_gates_after_an_error():
+    net = ReduceNet(8, base_channels=4)
+    next(hosts(net))[1].scaler = 0.5
+    with pytest.raises(KeyError), using_view(net, STUDENT):
+        raise KeyError
+    assert scalers(net) == [0.5, 1.0, 1.0]
+
+
+@pytest.mark.parametrize('value', [-0.1, 1.1, float('nan'), '1', None, True])
+def test_a_bad_scaler_is_refused(value):
+    net = ReduceNet(8, base_channels=4)
+    with pytest.raises(ValueError, match=r'scaler must be .* in \[0, 1\]'):
+        set_scaler(net, value)
+    with pytest.raises(ValueError, match='scaler'):
+        View(expand=value)
+    assert scalers(net) == [1.0] * 3
+
+
+def test_a_model_without_branches_has_nothing_to_switch():
+    with pytest.raises(ValueError, match='no ReduceNet branch'):
+        set_scaler(nn.Conv2d(3, 3, 1), 0.0)
+
+
+def test_graft_is_the_identity_and_keeps_the_host_keys():
+    net = randomise_norms(ResNet(18))
+    net.eval()
+    keys, x = list(net.state_dict()), torch.randn(1, 3, 32, 32)
+    before = net(x)[0]
+    assert graft(net, FIRST_CONVS, expansion=2) is net
+    assert len(list(hosts(net))) == 8
+    assert torch.equal(net(x)[0], before)
+    after = net.state_dict()
+    assert [k for k in after if '.expand.' not in k] == keys
+    for _, layer in hosts(net):
+        nn.init.ones_(layer.expand.norm2.weight)
+    assert not torch.allclose(net(x)[0], before)
+
+
+def test_a_grafted_network_loads_the_hosts_checkpoint():
+    host = randomise_norms(ResNet(18))
+    net = graft(ResNet(18), FIRST_CONVS)
+    result = net.load_state_dict(host.state_dict(), strict=False)
+    assert not result.unexpected_keys
+    assert all('.expand.' in key for key in result.missing_keys)
+    x = torch.randn(1, 3, 32, 32)
+    net.eval(), host.eval()
+    assert torch.equal(net(x)[0], host(x)[0])
+
+
+def test_graft_takes_several_patterns_or_a_predicate():
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3)
+    )
+    graft(net, ['0', '1'])
+    graft(net, lambda name, conv: conv.kernel_size == (3, 3))
+    assert [type(m) for m in net] == [ReduceConv2d] * 3
+
+
+@pytest.mark.parametrize(
+    ('targets', 'message'),
+    [
+        ('layer9.*', "'layer9.*'] match no convolution"),
+        (['0', 'nothing'], "'nothing'] match no convolution"),
+        (lambda name, conv: False, 'match no convolution'),
+        ('2', 'cannot graft `2`: a ReduceConv2d is not a plain'),
+    ],
+)
+def test_graft_refuses_and_leaves_the_model_unchanged(targets, message):
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), ReduceConv2d(4, 4, 1))
+    with pytest.raises(ValueError) as error:
+        graft(net, targets)
+    assert message in str(error.value)
+    assert type(net[0]) is nn.Conv2d
+
+
+def test_graft_checks_the_expansion_before_it_changes_anything():
+    net = nn.Sequential(nn.Conv2d(3, 4, 1))
+    with pytest.raises(ValueError, match='expansion must be'):
+        graft(net, '0', expansion=0)
+    assert type(net[0]) is nn.Conv2d
+
+
+@pytest.mark.parametrize('depth', [8, 18])
+def test_ungraft_is_exactly_the_student(depth):
+    net = randomise_norms(ReduceNet(depth, expansion=2)).double().eval()
+    x = torch.randn(2, 3, 32, 32, dtype=torch.double)
+    teacher = net(x)[0]
+    set_scaler(net, 0.0)
+    student = net(x)[0]
+    plain = ungraft(net)
+    assert not [m for m in plain.modules() if isinstance(m, ReduceConv2d)]
+    assert not [k for k in plain.state_dict() if '.expand.' in k]
+    torch.testing.assert_close(plain(x)[0], student, rtol=0, atol=1e-10)
+    assert not torch.allclose(plain(x)[0], teacher)
+
+
+def test_student_norms_leave_out_the_branches():
+    net = ReduceNet(8, base_channels=4)
+    names = [name for name, _ in student_norms(net)]
+    assert len(names) == 9
+    assert not [name for name in names if 'expand' in name]

@@ -1,0 +1,567 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""SupernetDistill: one supernet, two networks; what trains and what not."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.model import ExponentialMovingAverage
+from mmengine.optim import build_optim_wrapper
+from mmpretrain.structures import DataSample
+from mmrazor.models.algorithms import BaseAlgorithm
+from mmrazor.registry import MODELS
+
+from reducenet_mm import set_scaler
+from reducenet_mm.models.checkpoint_views import split_state_dict
+from reducenet_mm.models.supernet import (
+    hosts,
+    is_branch_key,
+    student_norms,
+)
+from tests.conftest import randomise_norms
+
+TAU, WEIGHT = 3.0, 0.7
+
+
+def soft_labels() -> dict:
+    logits = dict(logits=dict(type='ModuleOutputs', source='head.fc'))
+    return dict(
+        type='ConfigurableDistiller',
+        student_recorders=logits,
+        teacher_recorders=copy.deepcopy(logits),
+        distill_losses=dict(
+            loss_kl=dict(
+                type='KLDivergence',
+                tau=TAU,
+                loss_weight=WEIGHT,
+                reduction='batchmean',
+            )
+        ),
+        loss_forward_mappings=dict(
+            loss_kl=dict(
+                preds_S=dict(recorder='logits', from_student=True),
+                preds_T=dict(recorder='logits', from_student=False),
+            )
+        ),
+    )
+
+
+def batch(size=4):
+    generator = torch.Generator().manual_seed(7)
+    inputs = torch.randn(size, 3, 8, 8, generator=generator)
+    samples = [DataSample().set_gt_label(i % 5) for i in range(size)]
+    return inputs, samples
+
+
+@pytest.fixture
+def build(classifier_cfg, classifier):
+    """Build the algorithm on the trained ``classifier`` as its teacher."""
+
+    def _build(load=True, backbone=None, **settings: Any):
+        settings.setdefault('distiller', soft_labels())
+        algorithm = MODELS.build(
+            dict(
+                _scope_='mmrazor',
+                type='SupernetDistill',
+                architecture=classifier_cfg(**(backbone or {})),
+                **settings,
+            )
+        )
+        algorithm.init_weights()
+        if load:
+            algorithm.load_teacher(classifier.state_dict())
+        return algorithm
+
+    return _build
+
+
+def optimizer(algorithm):
+    return build_optim_wrapper(
+        algorithm,
+        dict(
+            constructor='TrainableOptimWrapperConstructor',
+            optimizer=dict(
+                type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-2
+            ),
+        ),
+    )
+
+
+def train(algorithm, steps=3, optim=None):
+    optim = optim or optimizer(algorithm)
+    algorithm.train()
+    for _ in range(steps):
+        inputs, samples = batch()
+        losses, _ = algorithm.parse_losses(algorithm.loss(inputs, samples))
+        optim.update_params(losses)
+    return optim
+
+
+def teacher_copy(classifier):
+    return copy.deepcopy(classifier).eval()
+
+
+def assert_teacher_is(algorithm, reference):
+    """Bit for bit, on a fixed batch, in every mode the algorithm has."""
+    inputs, samples = batch()
+    mode = algorithm.training
+    with torch.no_grad():
+        expected = reference(inputs, mode='tensor')
+    assert torch.equal(algorithm.teacher(inputs), expected)
+    predicted = algorithm.teacher(inputs, samples, mode='predict')
+    scores = torch.stack([sample.pred_score for sample in predicted])
+    assert torch.equal(scores, expected.softmax(1))
+    assert algorithm.training == mode
+
+
+# --- what it is -----------------------------------------------------------
+
+
+def test_it_is_a_mmrazor_algorithm(build):
+    algorithm = build()
+    assert isinstance(algorithm, BaseAlgorithm)
+    assert [h.scaler for _, h in hosts(algorithm.architecture)] == [0.0] * 3
+    assert not [
+        m
+        for m in algorithm.architecture.modules()
+        if getattr(m, 'inplace', False)
+    ]
+
+
+def test_losses_equal_a_hand_computation(build, classifier):
+    algorithm = build(norm_stats='inherited').train()
+    inputs, samples = batch()
+    labels = torch.tensor([0, 1, 2, 3])
+    losses = algorithm.loss(inputs, samples)
+    with torch.no_grad():
+        teacher = teacher_copy(classifier)(inputs)
+        student_net = teacher_copy(classifier)
+        set_scaler(student_net, 0.0)
+        student = student_net(inputs)
+    p, log_q = (teacher / TAU).softmax(1), (student / TAU).log_softmax(1)
+    by_hand = (p * (p.log() - log_q)).sum() / len(labels) * TAU**2 * WEIGHT
+    assert set(losses) == {'student.loss', 'distill.loss_kl'}
+    torch.testing.assert_close(losses['distill.loss_kl'], by_hand)
+    torch.testing.assert_close(
+        losses['student.loss'], F.cross_entropy(student, labels)
+    )
+    assert by_hand > 1e-3
+
+
+def test_live_statistics_use_the_batch(build, classifier):
+    algorithm = build(norm_stats='live').train()
+    inputs, samples = batch()
+    student = copy.deepcopy(classifier).train()
+    set_scaler(student, 0.0)
+    torch.testing.assert_close(
+        algorithm.loss(inputs, samples)['student.loss'],
+        student(inputs, samples, mode='loss')['loss'],
+    )
+
+
+def test_without_a_distiller_no_teacher_is_computed(build):
+    algorithm = build(distiller=None)
+    for _, host in hosts(algorithm.architecture):
+        host.expand.register_forward_hook(lambda *_: pytest.fail('computed'))
+    train(algorithm)
+    assert set(algorithm.loss(*batch())) == {'student.loss'}
+    assert not [k for k in algorithm.state_dict() if 'overlay' in k]
+    with pytest.raises(RuntimeError, match='no teacher'):
+        algorithm.teacher(batch()[0])
+
+
+def test_stopped_distillation_leaves_the_labels(build):
+    algorithm = build()
+    algorithm.distillation_stopped = True
+    assert set(algorithm.loss(*batch())) == {'student.loss'}
+
+
+def test_the_teachers_own_loss_is_not_computed(build):
+    algorithm = build()
+    calls = []
+    head = algorithm.architecture.head
+    compute = head.loss_module.forward
+    head.loss_module.forward = lambda *a, **k: (
+        calls.append(1) or compute(*a, **k)
+    )
+    algorithm.loss(*batch())
+    assert len(calls) == 1
+
+
+# --- I1: two networks in one file -------------------------------------------
+
+
+@pytest.mark.parametrize('freeze', [[], ['classifier']])
+@pytest.mark.parametrize('norm_stats', ['inherited', 'recalibrated', 'live'])
+def test_the_overlay_is_exactly_what_may_change(build, norm_stats, freeze):
+    algorithm = build(norm_stats=norm_stats, reuse=dict(freeze=freeze))
+    architecture = algorithm.architecture
+    expected = {
+        name
+        for name, _ in architecture.named_parameters()
+        if not is_branch_key(name)
+        and not (freeze and name.startswith('head.'))
+    }
+    if norm_stats != 'inherited':
+        for norm, module in student_norms(architecture):
+            expected |= {f'{norm}.{n}' for n, _ in module.named_buffers()}
+    keys = set(algorithm.state_dict())
+    overlay = {k for k in keys if k.startswith('teacher_overlay.')}
+    assert overlay == {f'teacher_overlay.{name}' for name in expected}
+    assert keys - overlay == {
+        f'architecture.{k}' for k in architecture.state_dict()
+    }
+
+
+def test_frozen_stages_stay_out_of_the_overlay(build):
+    algorithm = build(backbone=dict(frozen_stages=1))
+    names = algorithm.teacher_overlay.tensors()
+    assert names
+    assert not [n for n in names if 'layer1' in n or 'backbone.conv1' in n]
+
+
+def test_both_networks_come_back_from_the_file_alone(build, classifier):
+    algorithm = build()
+    train(algorithm)
+    teacher, student = split_state_dict(algorithm.state_dict())
+    original = classifier.state_dict()
+    assert set(teacher) == set(original)
+    assert all(torch.equal(teacher[k], original[k]) for k in original)
+    assert set(student) == {k for k in original if not is_branch_key(k)}
+    trained = algorithm.architecture.state_dict()
+    assert all(torch.equal(student[k], trained[k]) for k in student)
+    assert not torch.equal(
+        student['head.fc.weight'], original['head.fc.weight']
+    )
+
+
+def test_one_instance_holds_frozen_tensors_once(build):
+    algorithm = build(
+        norm_stats='inherited', reuse=dict(freeze=['classifier'])
+    )
+    state = algorithm.state_dict()
+    assert 'teacher_overlay.head.fc.weight' not in state
+    stored = [t.data_ptr() for t in state.values() if t.numel()]
+    assert len(stored) == len(set(stored))
+
+
+# --- I2, I3: the teacher's function is fixed ---------------------------------
+
+
+@pytest.mark.parametrize('norm_stats', ['inherited', 'recalibrated', 'live'])
+@pytest.mark.parametrize('freeze', [[], ['classifier']])
+def test_only_what_should_train_changes(build, classifier, norm_stats, freeze):
+    algorithm = build(norm_stats=norm_stats, reuse=dict(freeze=freeze))
+    reference = teacher_copy(classifier)
+    before = copy.deepcopy(algorithm.state_dict())
+    train(algorithm, steps=3)
+    after = algorithm.state_dict()
+    changed = {k for k in after if not torch.equal(after[k], before[k])}
+    expected = {
+        f'architecture.{name}'
+        for name, _ in classifier.named_parameters()
+        if not is_branch_key(name)
+        and not (freeze and name.startswith('head.'))
+    }
+    if norm_stats == 'live':
+        for norm, module in student_norms(classifier):
+            expected |= {
+                f'architecture.{norm}.{n}' for n, _ in module.named_buffers()
+            }
+    assert changed == expected
+    assert_teacher_is(algorithm, reference)
+
+
+def test_the_teacher_is_fixed_through_validation_and_modes(build, classifier):
+    algorithm = build()
+    reference = teacher_copy(classifier)
+    inputs, samples = batch()
+    optim = train(algorithm)
+    algorithm.eval()
+    algorithm(inputs, samples, mode='predict')
+    assert_teacher_is(algorithm, reference)
+    train(algorithm, optim=optim)
+    assert_teacher_is(algorithm, reference)
+    algorithm.teacher(inputs)
+    assert [h.scaler for _, h in hosts(algorithm.architecture)] == [0.0] * 3
+
+
+def test_the_teacher_call_leaves_no_trace(build):
+    algorithm = build().train()
+    state = copy.deepcopy(algorithm.state_dict())
+    modes = {n: m.training for n, m in algorithm.named_modules()}
+    output = algorithm.teacher(batch()[0])
+    assert not output.requires_grad
+    assert {n: m.training for n, m in algorithm.named_modules()} == modes
+    for key, value in algorithm.state_dict().items():
+        assert torch.equal(value, state[key]), key
+
+
+def test_a_failing_teacher_call_restores_everything(build):
+    algorithm = build().train()
+    modes = {n: m.training for n, m in algorithm.named_modules()}
+    weight = algorithm.architecture.head.fc.weight
+    with pytest.raises(RuntimeError):
+        algorithm.teacher(torch.randn(1, 7, 8, 8))
+    assert {n: m.training for n, m in algorithm.named_modules()} == modes
+    assert [h.scaler for _, h in hosts(algorithm.architecture)] == [0.0] * 3
+    assert algorithm.architecture.head.fc.weight is weight
+
+
+def test_dropout_and_drop_path_are_off_in_the_teacher(build, classifier):
+    algorithm = build()
+    algorithm.architecture.neck = torch.nn.Sequential(
+        algorithm.architecture.neck
+    )
+    dropout = torch.nn.Dropout(0.5)
+    algorithm.architecture.head.fc.register_forward_pre_hook(
+        lambda _, args: (dropout(args[0]),)
+    )
+    algorithm.architecture.head.add_module('dropout', dropout)
+    algorithm.train()
+    inputs, _ = batch()
+    assert torch.equal(algorithm.teacher(inputs), algorithm.teacher(inputs))
+    assert dropout.training
+
+
+def test_the_teacher_survives_saving_and_loading(build, classifier, tmp_path):
+    first = build()
+    train(first)
+    torch.save(first.state_dict(), tmp_path / 'distill.pth')
+    second = build(load=False)
+    second.load_state_dict(
+        torch.load(tmp_path / 'distill.pth', weights_only=True)
+    )
+    reference = teacher_copy(classifier)
+    assert_teacher_is(second, reference)
+    train(second)
+    assert_teacher_is(second, reference)
+
+
+def test_the_teacher_survives_an_ema_swap(build, classifier):
+    algorithm = build()
+    ema = ExponentialMovingAverage(algorithm, momentum=0.3)
+    optim = optimizer(algorithm)
+    for _ in range(3):
+        train(algorithm, steps=1, optim=optim)
+        ema.update_parameters(algorithm)
+    reference = teacher_copy(classifier)
+    assert_teacher_is(ema.module, reference)
+    for own, averaged in zip(algorithm.parameters(), ema.module.parameters()):
+        swapped = averaged.data.clone()
+        averaged.data.copy_(own.data)
+        own.data.copy_(swapped)
+    assert_teacher_is(algorithm, reference)
+    assert_teacher_is(ema.module, reference)
+
+
+def test_the_teacher_follows_a_change_of_dtype(build, classifier):
+    algorithm = build().double()
+    inputs, _ = batch()
+    expected = teacher_copy(classifier).double()(inputs.double())
+    assert torch.equal(algorithm.teacher(inputs.double()), expected)
+
+
+def test_the_algorithm_can_be_copied_after_a_step(build):
+    algorithm = build()
+    train(algorithm, steps=1)
+    twin = copy.deepcopy(algorithm)
+    inputs, samples = batch()
+    ours, theirs = algorithm.loss(inputs, samples), twin.loss(inputs, samples)
+    for name, value in ours.items():
+        assert torch.equal(value, theirs[name])
+
+
+def test_the_optimizer_holds_exactly_what_trains(build):
+    algorithm = build(reuse=dict(freeze=['classifier']))
+    optim = optimizer(algorithm)
+    held = [p for g in optim.param_groups for p in g['params']]
+    names = {
+        n for n, p in algorithm.named_parameters() if any(p is q for q in held)
+    }
+    assert len(held) == len(names)
+    assert names == {
+        n for n, p in algorithm.named_parameters() if p.requires_grad
+    }
+    assert not [n for n in names if 'expand' in n or 'head' in n]
+
+
+# --- I5: strict loading ------------------------------------------------------
+
+
+@pytest.fixture
+def save(tmp_path):
+    def _save(model, name='teacher.pth'):
+        path = tmp_path / name
+        torch.save(dict(state_dict=model.state_dict()), path)
+        return str(path)
+
+    return _save
+
+
+def test_the_student_starts_as_the_teacher(build, classifier, save):
+    algorithm = build(load=False, teacher_ckpt=save(classifier))
+    assert_teacher_is(algorithm, teacher_copy(classifier))
+    own = algorithm.architecture.state_dict()
+    for key, value in classifier.state_dict().items():
+        assert torch.equal(own[key], value), key
+
+
+def test_a_work_dir_means_its_last_checkpoint(
+    build, classifier, save, tmp_path
+):
+    save(classifier, 'epoch_3.pth')
+    (tmp_path / 'last_checkpoint').write_text('/elsewhere/epoch_3.pth')
+    algorithm = build(load=False, teacher_ckpt=str(tmp_path))
+    assert_teacher_is(algorithm, teacher_copy(classifier))
+
+
+@pytest.mark.parametrize(
+    ('other', 'message'),
+    [
+        (dict(base_channels=8), r'another width \(`base_channels`\)'),
+        (dict(expansion=3), 'another `expansion`'),
+        (dict(depth=14), 'another `depth`'),
+        (
+            dict(type='PlainResNet', expansion=None),
+            'plain network without branches',
+        ),
+    ],
+)
+def test_another_network_is_refused(
+    build, classifier_cfg, save, other, message
+):
+    cfg = classifier_cfg(**other)
+    if cfg['backbone']['expansion'] is None:
+        del cfg['backbone']['expansion']
+    path = save(randomise_norms(MODELS.build(cfg)))
+    with pytest.raises(ValueError, match=message) as error:
+        build(load=False, teacher_ckpt=path)
+    assert f'model.teacher_ckpt={path!r}' in str(error.value)
+
+
+def test_a_distillation_checkpoint_is_refused_as_teacher(build, save):
+    path = save(build())
+    with pytest.raises(ValueError, match='This is a distillation checkpoint'):
+        build(load=False, teacher_ckpt=path)
+
+
+def test_missing_or_empty_teachers_are_refused(build, tmp_path):
+    with pytest.raises(FileNotFoundError, match='model.teacher_ckpt=.*absent'):
+        build(load=False, teacher_ckpt=str(tmp_path / 'absent.pth'))
+    with pytest.raises(FileNotFoundError, match='without a finished'):
+        build(load=False, teacher_ckpt=str(tmp_path))
+    torch.save(dict(state_dict={}), tmp_path / 'empty.pth')
+    with pytest.raises(ValueError, match='holds no weights'):
+        build(load=False, teacher_ckpt=str(tmp_path / 'empty.pth'))
+
+
+def test_a_refused_teacher_changes_nothing(build, classifier):
+    algorithm = build()
+    before = copy.deepcopy(algorithm.state_dict())
+    broken = classifier.state_dict()
+    broken.pop('backbone.layer3.0.conv2.weight')
+    with pytest.raises(ValueError, match='1 missing keys'):
+        algorithm.load_teacher(broken)
+    after = algorithm.state_dict()
+    assert all(torch.equal(after[k], before[k]) for k in before)
+
+
+def test_training_without_a_teacher_is_refused(build):
+    algorithm = build(load=False)
+    with pytest.raises(RuntimeError, match='Set model.teacher_ckpt'):
+        algorithm.loss(*batch())
+
+
+def test_a_plain_checkpoint_is_not_resumed(build, classifier):
+    with pytest.raises(ValueError, match='not one of a distillation stage'):
+        build().load_state_dict(classifier.state_dict(), strict=False)
+
+
+def test_a_checkpoint_of_other_settings_is_not_resumed(build):
+    state = build(norm_stats='inherited').state_dict()
+    with pytest.raises(ValueError, match='another .* norm_stats'):
+        build(norm_stats='live').load_state_dict(state, strict=False)
+
+
+def test_student_init_starts_from_another_student(build, classifier, save):
+    stage = build()
+    train(stage)
+    _, student = split_state_dict(stage.state_dict())
+    for source in (
+        save(stage, 'distill.pth'),
+        save(_Holder(student), 's.pth'),
+    ):
+        algorithm = build(
+            load=False,
+            teacher_ckpt=save(classifier),
+            student_init=source,
+            norm_stats='inherited',
+            reuse=dict(freeze=['classifier']),
+        )
+        own = algorithm.architecture.state_dict()
+        assert all(torch.equal(own[k], v) for k, v in student.items())
+        assert_teacher_is(algorithm, teacher_copy(classifier))
+        train(algorithm)
+        assert_teacher_is(algorithm, teacher_copy(classifier))
+
+
+class _Holder:
+    def __init__(self, state):
+        self.state = state
+
+    def state_dict(self):
+        return self.state
+
+
+# --- bad settings ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        (dict(norm_stats='frozen'), "norm_stats must be .* got 'frozen'"),
+        (dict(predict_view='both'), "predict_view must be .* got 'both'"),
+        (dict(reuse=dict(inherit='none')), "reuse.inherit .* got 'none'"),
+        (dict(reuse=dict(freeze='classifier')), r"freeze=\['classifier'\]"),
+        (dict(reuse=dict(freeze=['stem2'])), r"unknown roles \['stem2'\]"),
+        (dict(reuse=dict(frezze=[])), r"unknown keys \['frezze'\]"),
+        (
+            dict(predict_view='teacher', distiller=None),
+            'needs model.distiller',
+        ),
+        (
+            dict(
+                backbone=dict(frozen_stages=3),
+                reuse=dict(freeze=['classifier']),
+            ),
+            'nothing is left to train',
+        ),
+    ],
+)
+def test_bad_settings_are_refused(build, settings, message):
+    with pytest.raises(ValueError, match=message):
+        build(**settings)
+
+
+def test_an_architecture_without_branches_is_refused(classifier_cfg):
+    cfg = classifier_cfg(type='PlainResNet')
+    del cfg['backbone']['expansion']
+    with pytest.raises(ValueError, match='no ReduceNet branch'):
+        MODELS.build(
+            dict(_scope_='mmrazor', type='SupernetDistill', architecture=cfg)
+        )
+
+
+def test_predict_view_answers_with_that_network(build, classifier):
+    inputs, _ = batch()
+    teacher, student = teacher_copy(classifier), teacher_copy(classifier)
+    set_scaler(student, 0.0)
+    for view, expected in (('teacher', teacher), ('student', student)):
+        algorithm = build(predict_view=view).eval()
+        assert torch.equal(algorithm(inputs), expected(inputs))
+    assert not torch.equal(teacher(inputs), student(inputs))
