@@ -1,0 +1,20 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+_base_ = [
+    './reducenet18-e1_imagenet_teacher.py',
+    '../../_base_/distill/soft_labels.py',
+]
+
+model = dict(
+    _delete_=True,
+    _scope_='mmrazor',
+    type='SupernetDistill',
+    architecture=dict(
+        _base_.model, data_preprocessor=_base_.data_preprocessor
+    ),
+    teacher_ckpt='./work_dirs/reducenet18-e1_imagenet_teacher',
+    reuse=dict(inherit='all', freeze=['classifier']),
+    norm_stats='live',
+    distiller=_base_.distiller,
+)
+data_preprocessor = None  # The architecture has it.
+optim_wrapper = _base_.student_optim_wrapper

@@ -1,0 +1,30 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Shims that let the last OpenMMLab releases work on today's torch.
+
+Each is one small module that states its reason, the versions it is for and
+its source. Importing this package changes nothing and imports no mmcv;
+:func:`install` does the work and may be called any number of times.
+"""
+
+from .checkpoint import install_safe_load
+from .distributed import setup_cpu_distributed
+from .mmrazor_import import install_import_hook
+from .versions import check_mmcv
+
+__all__ = [
+    'check_mmcv',
+    'install',
+    'install_import_hook',
+    'install_safe_load',
+    'setup_cpu_distributed',
+]
+
+
+def install() -> None:
+    """Install the shims that must stand before anything else is imported.
+
+    MMRazor is not imported: its shims wait in an import hook. A second call
+    changes nothing.
+    """
+    install_safe_load()
+    install_import_hook()

@@ -1,0 +1,169 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""What the training and the testing tool share: from arguments to Runner."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import os.path as osp
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from reducenet_mm import compat
+
+USAGE_STATUS = 2
+"""Exit status of a tool whose input is wrong, as argparse has it."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that every tool with a config has."""
+    parser.add_argument('config', help='path of the config file')
+    parser.add_argument(
+        '--work-dir',
+        help='folder of logs and results; default: the config\'s "work_dir", '
+        'or else ./work_dirs/<name of the config file>',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='settings that replace those of the config file; nested keys '
+        'with dots, lists as key="[a,b]" or key=a,b, without white space',
+    )
+    parser.add_argument(
+        '--no-pin-memory',
+        action='store_true',
+        help='do not pin the memory of the dataloaders',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what has started several processes, if anything',
+    )
+    parser.add_argument(
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        help='set by old launchers only; LOCAL_RANK has priority',
+    )
+
+
+def parse_args(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
+) -> argparse.Namespace:
+    """Parse the command line and make LOCAL_RANK known, as MMEngine needs."""
+    args = parser.parse_args(argv)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+@contextmanager
+def usage_errors(prog: str) -> Iterator[None]:
+    """Turn an error of the user's input into one line and exit status 2.
+
+    Only for what happens before the Runner; any other error keeps its
+    traceback.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        if _first_of_machine():
+            message = ' '.join(str(error).split())
+            sys.stderr.write(f'{prog}: error: {message}\n')
+        raise SystemExit(USAGE_STATUS) from error
+
+
+def _first_of_machine() -> bool:
+    rank = os.environ.get('SLURM_LOCALID', os.environ.get('LOCAL_RANK', '0'))
+    return rank == '0'
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config file and apply the arguments of :func:`add_arguments`.
+
+    ``--cfg-options`` come first, so that what the tools do later sees them.
+
+    Raises:
+        FileNotFoundError: If the config file is not there.
+        ValueError: If it is not a config, or an option cannot be applied.
+    """
+    if not osp.isfile(args.config):
+        raise FileNotFoundError(f'config file {args.config!r} is not there.')
+    try:
+        cfg = Config.fromfile(args.config)
+    except (OSError, SyntaxError, ImportError) as error:
+        raise ValueError(
+            f'config file {args.config!r} cannot be read: {error}'
+        ) from error
+    try:
+        cfg.merge_from_dict(args.cfg_options or {})
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f'--cfg-options {args.cfg_options} cannot be applied to '
+            f'{args.config!r}: {error}'
+        ) from error
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get('work_dir')
+    cfg.work_dir = cfg.work_dir or default_work_dir(args.config)
+    return cfg
+
+
+def default_work_dir(config: str) -> str:
+    """Return ``./work_dirs/<name of the config file>``."""
+    return osp.join('./work_dirs', osp.splitext(osp.basename(config))[0])
+
+
+def set_loader_defaults(
+    cfg: Config,
+    fields: Sequence[str],
+    *,
+    pin_memory: bool = True,
+    persistent_workers: bool = True,
+) -> None:
+    """Complete dataloaders in place; what the config says has priority.
+
+    Args:
+        cfg: The full config.
+        fields: Top-level keys of dataloaders; one not set is passed over.
+        pin_memory: False switches pinning off, whatever the config says.
+        persistent_workers: Likewise. Without worker processes it is always
+            off, since torch refuses it then.
+    """
+    for field in fields:
+        loader = cfg.get(field)
+        if loader is None:
+            continue
+        loader.setdefault('pin_memory', get_device() != 'cpu')
+        loader.setdefault('persistent_workers', True)
+        loader.setdefault('collate_fn', dict(type='default_collate'))
+        if not pin_memory:
+            loader.pin_memory = False
+        if not (persistent_workers and loader.get('num_workers', 0)):
+            loader.persistent_workers = False
+
+
+def join_processes(cfg: Config) -> None:
+    """Join the other processes where MMEngine cannot: without a GPU.
+
+    The last step before the Runner; waits until all of them are here.
+
+    Raises:
+        ValueError: If ``cfg.launcher`` needs a GPU and there is none.
+    """
+    compat.setup_cpu_distributed(cfg, cfg.launcher)
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the Runner, the first thing that writes (``cfg.work_dir``)."""
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return Runner.from_cfg(cfg)

@@ -1,0 +1,93 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Which of the two networks a test is about: the teacher or the student."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from reducenet_mm.models.checkpoint_views import (
+    is_distill_state_dict,
+    split_state_dict,
+)
+from reducenet_mm.models.supernet import check_scaler, hosts
+
+_VIEWS = {1.0: 'teacher', 0.0: 'student'}
+
+
+def choose_network(model_cfg: Mapping[str, Any], scaler: float) -> Any:
+    """Return the model config which answers as the network of ``scaler``.
+
+    A plain config gets ``backbone.scaler``, a distillation config
+    ``predict_view``.
+
+    Args:
+        model_cfg: The config's ``model``; it is not changed.
+        scaler: 1 for the teacher, 0 for the student; a plain config takes
+            any value between too.
+
+    Raises:
+        ValueError: If ``scaler`` is out of range, or there is nothing that
+            it could switch.
+    """
+    scaler = check_scaler(scaler)
+    chosen: Any = copy.deepcopy(model_cfg)
+    if 'architecture' in model_cfg:
+        if scaler not in _VIEWS:
+            raise ValueError(
+                'a distillation config answers as its teacher (--scaler 1) '
+                f'or as its student (--scaler 0), got --scaler {scaler}.'
+            )
+        chosen['predict_view'] = _VIEWS[scaler]
+    elif 'backbone' in model_cfg:
+        chosen['backbone']['scaler'] = scaler
+    else:
+        raise ValueError(
+            f'--scaler {scaler} has nothing to switch: the config has '
+            'neither model.backbone nor model.architecture.'
+        )
+    return chosen
+
+
+def plain_weights(
+    model: nn.Module, weights: Mapping[str, Tensor]
+) -> dict[str, Tensor] | None:
+    """Take the network of a plain ``model`` out of a distillation file.
+
+    Args:
+        model: The model as the config builds it. Without branches it is
+            the student; otherwise its ``scaler`` decides.
+        weights: The file's name -> tensor.
+
+    Returns:
+        What fills ``model``, or ``None`` if there is nothing to take out:
+        the file is a plain network's, or the model a distillation.
+
+    Raises:
+        ValueError: If the file has not got the network asked for.
+    """
+    if not is_distill_state_dict(weights) or is_distill_state_dict(
+        model.state_dict()
+    ):
+        return None
+    teacher, student = split_state_dict(weights)
+    scalers = {host.scaler for _, host in hosts(model)}
+    if not scalers:
+        return student
+    if teacher is None:
+        raise ValueError(
+            'this distillation checkpoint has no teacher in it, as it was '
+            "trained without a distiller. Use the teacher's own checkpoint, "
+            "or the student's config for the student."
+        )
+    if scalers == {1.0}:
+        return teacher
+    if scalers == {0.0}:
+        return {**teacher, **student}
+    raise ValueError(
+        'a distillation checkpoint holds the networks for --scaler 1 and '
+        f'--scaler 0, got model.backbone.scaler={scalers.pop()}.'
+    )

@@ -1,0 +1,73 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Checks of a config and its files before any work is done.
+
+Nothing is written, no folder is made, and the random state is left as it
+was. Each check raises one ``ValueError``, ``TypeError`` or
+``FileNotFoundError`` that names the config key, the value and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmengine.config import Config
+from torch import nn
+
+from .build import build_model
+from .checkpoints import check_checkpoint, check_weights, read_weights
+from .data_paths import check_data_paths
+from .model_keys import accepted_keys, check_model_keys, walk_model
+from .side_effects import no_side_effects
+
+__all__ = [
+    'accepted_keys',
+    'build_model',
+    'check_checkpoint',
+    'check_config',
+    'check_data_paths',
+    'check_model_keys',
+    'check_sections',
+    'check_weights',
+    'no_side_effects',
+    'read_weights',
+    'walk_model',
+]
+
+
+def check_config(
+    cfg: Config, loaders: Sequence[str], *, init_weights: bool
+) -> nn.Module:
+    """Check model and data of a config, building the model once.
+
+    Args:
+        cfg: The full config; it is not changed.
+        loaders: Top-level keys of the dataloaders whose data must exist;
+            one that is not set is passed over.
+        init_weights: Whether to initialise the model too, which reads the
+            checkpoints that its config names.
+
+    Returns:
+        The model, on the CPU.
+
+    Raises:
+        ValueError: If a key or a value inside ``model`` is wrong, or a
+            checkpoint does not fit.
+        TypeError: If a value inside ``model`` has the wrong type.
+        FileNotFoundError: If data or a checkpoint is not there.
+    """
+    with no_side_effects():
+        nodes = walk_model(cfg)
+        check_model_keys(nodes)
+        for field in loaders:
+            check_data_paths(cfg, field)
+        return build_model(cfg, nodes, init_weights=init_weights)
+
+
+def check_sections(cfg: Config, sections: Sequence[str]) -> None:
+    """Raise ``ValueError`` unless all top-level ``sections`` are set."""
+    missing = [name for name in sections if cfg.get(name) is None]
+    if missing:
+        raise ValueError(
+            f'the config {cfg.filename} does not set {", ".join(missing)}. '
+            'Give it those keys, or inherit them from a file in _base_.'
+        )

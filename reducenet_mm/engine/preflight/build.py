@@ -1,0 +1,134 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Build the model once, and say which config key is to blame if it fails."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import pickle
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
+
+from .model_keys import Node
+
+_CONFIG_ERRORS = (
+    AssertionError,
+    ImportError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
+"""What a wrong config value makes constructors and initialisers raise."""
+
+
+def build_model(
+    cfg: Config, nodes: Sequence[Node], *, init_weights: bool
+) -> nn.Module:
+    """Build ``cfg.model`` as the Runner would, on the CPU.
+
+    Args:
+        cfg: The full config; it is not changed.
+        nodes: The nodes of ``cfg.model``, to find the failing one.
+        init_weights: Whether to initialise the model too.
+
+    Raises:
+        ValueError: If building or initialising fails.
+        TypeError: If it fails because of a type.
+        FileNotFoundError: If a checkpoint is not there.
+    """
+    model_cfg = copy.deepcopy(cfg.model)
+    if cfg.get('data_preprocessor') is not None:
+        model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
+    scope = cfg.get('default_scope', 'mmengine')
+    with DefaultScope.overwrite_default_scope(scope):
+        try:
+            model = MODELS.build(model_cfg)
+        except _CONFIG_ERRORS as error:
+            raise _explain_build(error, nodes, cfg.model) from error
+        if init_weights and hasattr(model, 'init_weights'):
+            try:
+                model.init_weights()
+            except _CONFIG_ERRORS as error:
+                key = _repeated_key(error, cfg.model)
+                raise _with_key(error, key) from error
+    return model
+
+
+def _explain_build(
+    error: Exception, nodes: Sequence[Node], model_cfg: Mapping
+) -> Exception:
+    for node in nodes:
+        # Some of mmcv's builders report the type that they found: None.
+        named = (f'{node.cfg["type"]} is not', 'find None in registry')
+        if node.target is None and any(text in str(error) for text in named):
+            return ValueError(_unknown_type(node))
+    key = _failing_key(error, nodes)
+    return _with_key(error, key or _repeated_key(error, model_cfg))
+
+
+def _unknown_type(node: Node) -> str:
+    name = str(node.cfg['type'])
+    with MODELS.switch_scope_and_registry(node.scope) as registry:
+        known = {*registry.module_dict, *MODELS.module_dict}
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f'Did you mean {near[0]!r}? ' if near else ''
+    return (
+        f'{node.key}.type={name!r} is not registered in scope '
+        f'{node.scope!r}. {hint}If it is your own class, import its module '
+        'with custom_imports.'
+    )
+
+
+def _failing_key(error: Exception, nodes: Sequence[Node]) -> str | None:
+    """Return the key of the innermost node that alone fails the same way.
+
+    ``None`` if it is the whole model that fails.
+    """
+    for node in sorted(nodes, key=lambda n: -n.key.count('.')):
+        with DefaultScope.overwrite_default_scope(node.scope):
+            try:
+                MODELS.build(copy.deepcopy(node.cfg))
+            except Exception as other:
+                if (type(other), str(other)) == (type(error), str(error)):
+                    return None if node.key == 'model' else node.key
+    return None
+
+
+def _repeated_key(error: Exception, model_cfg: Mapping) -> str:
+    """Return the key whose value, say a path, is repeated by the error."""
+    for key, value in _strings(model_cfg, 'model'):
+        if value in str(error) and ('/' in value or '.' in value):
+            return key
+    return 'model'
+
+
+def _strings(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, child in value.items():
+            yield from _strings(child, f'{key}.{name}')
+    elif isinstance(value, (list, tuple)):
+        for index, child in enumerate(value):
+            yield from _strings(child, f'{key}.{index}')
+
+
+def _with_key(error: Exception, key: str) -> Exception:
+    """Return a public error with the config key in its message."""
+    message = str(error)
+    if isinstance(error, KeyError) and error.args:
+        message = str(error.args[0])  # str() would add quotes
+    kind: type[Exception] = ValueError
+    for public in (FileNotFoundError, TypeError):
+        if isinstance(error, public):
+            kind = public
+    named = re.search(rf'{re.escape(key)}(\.\w|=)', message)
+    return kind(message if named else f'{key}: {message}')

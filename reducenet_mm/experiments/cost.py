@@ -1,0 +1,163 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""What training and inference cost, in counted multiply-adds.
+
+Counted are convolutions and linear layers (matrix products); norms,
+activations and the losses' element-wise work are not.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
+
+from reducenet_mm.engine.preflight import check_config, no_side_effects
+
+COUNTED = 'convolutions and linear layers'
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """What one epoch of a config costs.
+
+    Attributes:
+        per_image: Multiply-adds of one image in one training step: forward
+            and backward, the teacher's forward included.
+        images_per_epoch: Images that an epoch trains on.
+        iterations_per_epoch: Optimizer steps of an epoch.
+        input_shape: (C, H, W) of a preprocessed training image.
+    """
+
+    per_image: float
+    images_per_epoch: int
+    iterations_per_epoch: int
+    input_shape: tuple[int, ...]
+
+    @property
+    def per_epoch(self) -> float:
+        """Multiply-adds of an epoch."""
+        return self.per_image * self.images_per_epoch
+
+
+@dataclass(frozen=True)
+class NetworkSize:
+    """What a network costs when it is used.
+
+    Attributes:
+        params: Number of its parameters.
+        multiply_adds: Of one image, in convolutions and linear layers.
+    """
+
+    params: int
+    multiply_adds: int
+
+
+def step_multiply_adds(
+    model: BaseModel, inputs: Tensor, data_samples: Any
+) -> int:
+    """Count one real training step of ``model``.
+
+    Whatever autograd does not compute, such as the weight gradients of
+    frozen layers, is not counted; a teacher's forward pass is. Weights stay
+    as they are; norm statistics move, gradients are cleared.
+
+    Args:
+        model: Any MMEngine model.
+        inputs: Preprocessed batch (N, C, H, W).
+        data_samples: Its labels.
+
+    Returns:
+        Multiply-adds of the whole batch.
+    """
+    model.train()
+    with FlopCounterMode(display=False) as counter:
+        losses = model(inputs, data_samples, mode='loss')
+        total, _ = model.parse_losses(losses)
+        total.backward()
+    model.zero_grad(set_to_none=True)
+    return counter.get_total_flops() // 2
+
+
+def network_size(model: nn.Module, input_shape: Sequence[int]) -> NetworkSize:
+    """Count parameters and inference multiply-adds of ``model``.
+
+    Args:
+        model: Network that takes an image batch; put into eval mode.
+        input_shape: (C, H, W) of one image.
+    """
+    model.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, *input_shape))
+    params = sum(param.numel() for param in model.parameters())
+    return NetworkSize(params, counter.get_total_flops() // 2)
+
+
+def build_model(cfg: Config) -> Any:
+    """Check and build ``cfg.model``, with random weights.
+
+    A distillation algorithm takes its own random weights as its teacher;
+    no checkpoint is read.
+
+    Raises:
+        ValueError: If a key or a value inside ``cfg.model`` is wrong.
+        FileNotFoundError: If data of ``cfg`` is not there.
+    """
+    model: Any = check_config(copy.deepcopy(cfg), LOADERS, init_weights=False)
+    if hasattr(model, 'load_teacher'):
+        with no_side_effects():
+            model.load_teacher(model.architecture.state_dict())
+    return model
+
+
+def measure_training(cfg: Config) -> TrainingCost:
+    """Build what ``cfg`` trains and count one step on its first batch.
+
+    Args:
+        cfg: A training config without a ``teacher_ckpt``; left unchanged.
+
+    Raises:
+        ValueError: As :func:`build_model`; likewise ``FileNotFoundError``.
+    """
+    model = build_model(cfg)
+    with no_side_effects():
+        loader = _build_loader(cfg, 'train_dataloader')
+        data = model.data_preprocessor(next(iter(loader)), training=True)
+        inputs = data['inputs']
+        count = step_multiply_adds(model, inputs, data['data_samples'])
+    images = len(loader.sampler)  # type: ignore[arg-type]
+    if loader.drop_last:
+        images = len(loader) * (loader.batch_size or 1)
+    return TrainingCost(
+        per_image=count / len(inputs),
+        images_per_epoch=images,
+        iterations_per_epoch=len(loader),
+        input_shape=tuple(inputs.shape[1:]),
+    )
+
+
+def count_test_images(cfg: Config) -> int:
+    """Return the number of images of ``cfg.test_dataloader``."""
+    with no_side_effects():
+        return len(_build_loader(cfg, 'test_dataloader').sampler)  # type: ignore[arg-type]
+
+
+def _build_loader(cfg: Config, field: str) -> DataLoader:
+    loader_cfg = copy.deepcopy(dict(cfg[field]))
+    loader_cfg.update(
+        num_workers=0, persistent_workers=False, pin_memory=False
+    )
+    loader_cfg.pop('prefetch_factor', None)
+    scope = cfg.get('default_scope') or 'mmengine'
+    with DefaultScope.overwrite_default_scope(scope):
+        return Runner.build_dataloader(loader_cfg, seed=0)

@@ -1,0 +1,195 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Stages, controls, export, test, latency and report, one after another."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from rich.console import Console
+from torch import nn
+
+from reducenet_mm.engine.preflight import (
+    check_config,
+    no_side_effects,
+    read_weights,
+)
+from reducenet_mm.export import export_student
+
+from .evaluate import Candidate, test_once
+from .latency import BATCH_SIZES, conditions, measure_latency
+from .pipeline_config import Pipeline
+from .plan import Run
+from .processes import exclusive
+from .progress import Display
+from .records import content_hash, read_marker, write_marker
+from .report import show_plan, show_report, write_report
+from .results import Outcome, collect
+from .runs import Finished, Workshop, finish_run
+
+
+def run_pipeline(
+    pipeline: Pipeline,
+    runs: Sequence[Run],
+    work_dir: Path,
+    tools_dir: Path,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Do whatever of a pipeline is not done yet; write its report.
+
+    It can be killed at any moment: called again with the same arguments, it
+    continues. The student is exported to ``<work_dir>/student``.
+
+    Args:
+        pipeline: The pipeline.
+        runs: Its plan, from :func:`~.plan.plan_runs`.
+        work_dir: Folder of all results.
+        tools_dir: Folder of ``train.py`` and ``test.py``.
+        console: Where to show progress; defaults to standard output.
+
+    Returns:
+        The content of ``report.json``.
+
+    Raises:
+        RunFailed: If a training or a test ends with an error.
+        ParityError: If the student cannot be exported as it is.
+        WorkDirBusy: If another process is at work in ``work_dir``.
+    """
+    console = console or Console()
+    with exclusive(work_dir) as lock_fd:
+        show_plan(runs, console)
+        with Display(console, runs, pipeline.metric) as display:
+            workshop = Workshop(tools_dir, display, lock_fd)
+            finished = _train(runs, workshop)
+            export = _export(finished, work_dir, display)
+            candidates = _candidates(finished, work_dir)
+            tests = {
+                one.name: test_once(
+                    one, work_dir / 'tests' / one.name, workshop
+                )
+                for one in candidates
+            }
+            latency = _latency(candidates, finished, work_dir, display)
+        outcome = Outcome(finished, candidates, tests, latency, export)
+        content = collect(pipeline, outcome)
+        write_report(content, work_dir)
+    show_report(content, work_dir, console)
+    return content
+
+
+def _train(runs: Sequence[Run], workshop: Workshop) -> list[Finished]:
+    finished: list[Finished] = []
+    for run in runs:
+        inputs: dict[str, Finished] = {}
+        if run.role == 'student':
+            teachers = [one for one in finished if one.run.role == 'teacher']
+            inputs['model.teacher_ckpt'] = teachers[-1]
+            if finished[-1].run.role == 'student':
+                inputs['model.student_init'] = finished[-1]
+        finished.append(finish_run(run, inputs, workshop))
+    return finished
+
+
+def _export(
+    finished: Sequence[Finished], work_dir: Path, display: Display
+) -> dict[str, Any]:
+    last = [one for one in finished if one.run.role == 'student'][-1]
+    folder = work_dir / 'student'
+    digest = content_hash(
+        dict(config=last.run.cfg.to_dict(), weights=last.sha256)
+    )
+    marker = read_marker(folder, digest, 'export.json')
+    files = [folder / name for name in ('student.pth', 'student.py')]
+    if marker is not None and all(file.is_file() for file in files):
+        return marker
+    display.note(f'exporting the student to {folder}')
+    with no_side_effects():
+        result = export_student(last.run.cfg, last.checkpoint, folder)
+    content = dict(
+        files=[file.name for file in files],
+        largest_difference=result.largest_difference,
+        images=result.images,
+        num_images=result.num_images,
+    )
+    return write_marker(folder, digest, content, 'export.json')
+
+
+def _candidates(
+    finished: Sequence[Finished], work_dir: Path
+) -> list[Candidate]:
+    """Return the networks to compare: teachers, the student, controls."""
+    candidates = []
+    last = [one for one in finished if one.run.role == 'student'][-1]
+    for one in finished:
+        if one.run.role != 'student':
+            candidates.append(
+                Candidate(
+                    one.run.name,
+                    one.run.config,
+                    one.run.options,
+                    one.run.cfg,
+                    one.checkpoint,
+                )
+            )
+        elif one is last:
+            config = work_dir / 'student' / 'student.py'
+            weights = config.with_name('student.pth')
+            cfg = Config.fromfile(config)
+            candidates.append(
+                Candidate(one.run.name, config, {}, cfg, weights)
+            )
+    return candidates
+
+
+def _latency(
+    candidates: Sequence[Candidate],
+    finished: Sequence[Finished],
+    work_dir: Path,
+    display: Display,
+) -> dict[str, Any]:
+    """Measure all networks; of controls alike only the first one."""
+    controls = {one.run.name for one in finished if one.run.role == 'control'}
+    distinct: dict[str, Candidate] = {}
+    for one in candidates:
+        is_control = one.name in controls
+        key = content_hash(one.cfg.model.to_dict()) if is_control else one.name
+        distinct.setdefault(key, one)
+    shape = finished[0].run.cost.input_shape
+    digest = content_hash(
+        dict(
+            networks=list(distinct),
+            batch_sizes=BATCH_SIZES,
+            input_shape=shape,
+            sha256=[one.sha256 for one in finished],
+        )
+    )
+    marker = read_marker(work_dir, digest, 'latency.json')
+    if marker is not None:
+        return marker
+    device = 'cuda' if get_device() == 'cuda' else 'cpu'
+    display.note(f'measuring latency on {device}')
+    networks = {one.name: load_network(one) for one in distinct.values()}
+    state = conditions(device)
+    measured = measure_latency(networks, shape, device=device)
+    content = dict(
+        conditions=state,
+        networks={
+            name: {str(batch): asdict(value) for batch, value in by.items()}
+            for name, by in measured.items()
+        },
+    )
+    return write_marker(work_dir, digest, content, 'latency.json')
+
+
+def load_network(candidate: Candidate) -> nn.Module:
+    """Build a network and load its weights, strictly."""
+    cfg = copy.deepcopy(candidate.cfg)
+    model = check_config(cfg, (), init_weights=False)
+    weights = read_weights(str(candidate.checkpoint))
+    model.load_state_dict(weights, strict=True)
+    return model

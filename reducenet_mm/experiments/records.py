@@ -1,0 +1,72 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Markers of finished work: what was done, and out of what.
+
+A marker holds a hash of everything that its result depends on. Work whose
+marker has another hash, or none, is done again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from reducenet_mm.export.files import write_json
+
+MARKER = 'done.json'
+
+
+def content_hash(content: Any) -> str:
+    """Return the SHA-256 of nested dicts, lists and plain values.
+
+    The order of dict keys does not matter; tuples equal lists.
+    """
+    text = json.dumps(content, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_marker(
+    folder: Path, expected: str, name: str = MARKER
+) -> dict[str, Any] | None:
+    """Return the marker in ``folder`` if its hash is ``expected``.
+
+    Args:
+        folder: Where the work's results are.
+        expected: Hash of what they would depend on now.
+        name: File name of the marker.
+
+    Returns:
+        Its content, or None if there is no marker or it is of other work.
+    """
+    try:
+        marker = json.loads((folder / name).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    fits = isinstance(marker, dict) and marker.get('hash') == expected
+    return marker if fits else None
+
+
+def write_marker(
+    folder: Path, digest: str, content: Mapping[str, Any], name: str = MARKER
+) -> dict[str, Any]:
+    """Write a marker atomically and return its whole content."""
+    folder.mkdir(parents=True, exist_ok=True)
+    marker = dict(hash=digest, **content)
+    write_json(folder / name, marker)
+    return marker
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Rename a folder of outdated results, so that nothing of it is lost.
+
+    Returns:
+        Its new path, ``<name>.old<n>``, or None if it was not there.
+    """
+    if not folder.exists():
+        return None
+    number = 1
+    while (target := folder.with_name(f'{folder.name}.old{number}')).exists():
+        number += 1
+    return folder.rename(target)

@@ -1,0 +1,167 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""All figures of a finished pipeline, as plain values for JSON."""
+
+from __future__ import annotations
+
+import math
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+from reducenet_mm import __version__
+
+from .cost import COUNTED, build_model, count_test_images, network_size
+from .evaluate import Candidate
+from .pipeline_config import Pipeline
+from .reading import plain_reading
+from .runs import Finished, shell_command
+from .scalars import drop_shock, validation_curve
+
+PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmpretrain', 'mmrazor')
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a pipeline has left behind.
+
+    Attributes:
+        finished: Its runs.
+        candidates: The networks compared.
+        tests: Their test results by name.
+        latency: Their latency and its conditions.
+        export: How the exported student was checked.
+    """
+
+    finished: Sequence[Finished]
+    candidates: Sequence[Candidate]
+    tests: Mapping[str, Mapping[str, Any]]
+    latency: Mapping[str, Any]
+    export: Mapping[str, Any]
+
+
+def collect(pipeline: Pipeline, outcome: Outcome) -> dict[str, Any]:
+    """Return the content of ``report.json``."""
+    finished = outcome.finished
+    stages = [one for one in finished if one.run.role != 'control']
+    last = stages[-1]
+    content = dict(
+        pipeline=pipeline.source.stem,
+        seed=pipeline.seed,
+        metric=pipeline.metric,
+        command=shell_command(sys.argv[:1] + sys.argv),
+        versions=versions(),
+        platform=platform.platform(),
+        counted=COUNTED,
+        stages_multiply_adds=sum(one.run.multiply_adds for one in stages),
+        test_images=count_test_images(last.run.cfg),
+        drop_shock=drop_shock(last.run.work_dir, pipeline.metric),
+        runs=[_run(one, pipeline.metric) for one in finished],
+        networks=_networks(pipeline, outcome),
+        latency_conditions=outcome.latency['conditions'],
+        export={k: v for k, v in outcome.export.items() if k != 'hash'},
+    )
+    content['reading'] = plain_reading(content)
+    return content
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of all packages that matter."""
+    found = dict(python=platform.python_version(), reducenet_mm=__version__)
+    for name in PACKAGES:
+        found[name] = _version(name)
+    for name in ('mmcv', 'mmcv-lite'):
+        if _version(name) != 'missing':
+            found[name] = _version(name)
+    return found
+
+
+def standard_error(accuracy: float, images: int) -> float:
+    """Return the standard error of an accuracy, in percentage points.
+
+    Args:
+        accuracy: In percent.
+        images: How many test images it is from.
+    """
+    return math.sqrt(accuracy * (100 - accuracy) / images)
+
+
+def _version(package: str) -> str:
+    if package == 'torch':
+        return torch.__version__  # with its build, unlike the metadata
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return 'missing'
+
+
+def _run(one: Finished, metric: str) -> dict[str, Any]:
+    run = one.run
+    return dict(
+        name=run.name,
+        role=run.role,
+        config=shell_command(['', str(run.config)]).split()[-1],
+        epochs=run.epochs,
+        periods=list(run.periods),
+        images_per_epoch=run.cost.images_per_epoch,
+        multiply_adds_per_image=run.cost.per_image,
+        multiply_adds=run.multiply_adds,
+        budget_ratio=run.budget_ratio,
+        validation=[list(p) for p in validation_curve(run.work_dir, metric)],
+        sessions=one.sessions,
+        checkpoint_sha256=one.sha256,
+        command=one.command,
+    )
+
+
+def _networks(pipeline: Pipeline, outcome: Outcome) -> list[dict[str, Any]]:
+    shape = outcome.finished[0].run.cost.input_shape
+    by_name = {one.run.name: one for one in outcome.finished}
+    rows = []
+    for candidate in outcome.candidates:
+        one = by_name[candidate.name]
+        paid = _paid(one, outcome.finished)
+        size = network_size(build_model(candidate.cfg), shape)
+        test = outcome.tests[candidate.name]
+        accuracy = float(test['metrics'][pipeline.metric])
+        images = count_test_images(candidate.cfg)
+        rows.append(
+            dict(
+                name=candidate.name,
+                role=one.run.role,
+                title=_title(one),
+                accuracy=accuracy,
+                standard_error=standard_error(accuracy, images),
+                metrics=test['metrics'],
+                params=size.params,
+                multiply_adds=size.multiply_adds,
+                training_multiply_adds=sum(p.run.multiply_adds for p in paid),
+                training_epochs=[p.run.epochs for p in paid],
+                latency=outcome.latency['networks'].get(candidate.name),
+                test_command=test['command'],
+                test_evaluations=test['evaluations'],
+            )
+        )
+    return rows
+
+
+def _paid(one: Finished, finished: Sequence[Finished]) -> list[Finished]:
+    """Return the runs that a network has cost: a stage needs all before it."""
+    if one.run.role == 'control':
+        return [one]
+    stages = [other for other in finished if other.run.role != 'control']
+    return stages[: stages.index(one) + 1]
+
+
+def _title(one: Finished) -> str:
+    run = one.run
+    if run.role == 'teacher':
+        return f'{run.name} (scaler 1)'
+    if run.role == 'student':
+        return f'{run.name} (exported)'
+    kind = 'control' if len(run.periods) == 1 else 'control, restart'
+    return f'{run.name} ({kind})'

@@ -1,0 +1,193 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Run what has been planned: once, and on from where it was stopped."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reducenet_mm.export.files import sha256_file
+
+from .plan import Run
+from .processes import LOG, RunFailed, option_arguments, run_logged
+from .progress import Display
+from .records import content_hash, read_marker, set_aside, write_marker
+
+STARTED = 'started.json'
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What all processes of a pipeline share.
+
+    Attributes:
+        tools_dir: Folder of ``train.py`` and ``test.py``.
+        display: Progress display.
+        lock_fd: File descriptor of the work dir's lock.
+    """
+
+    tools_dir: Path
+    display: Display
+    lock_fd: int | None = None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished training run.
+
+    Attributes:
+        run: Its plan.
+        checkpoint: That of its last epoch.
+        sha256: Of the checkpoint.
+        command: How its last session was started.
+        sessions: How often it was started: more than once if interrupted.
+    """
+
+    run: Run
+    checkpoint: Path
+    sha256: str
+    command: str
+    sessions: int
+
+
+def finish_run(
+    run: Run, inputs: Mapping[str, Finished], workshop: Workshop
+) -> Finished:
+    """Make sure that a run is finished, and return it.
+
+    A run with a marker of the same config and inputs is skipped; one that
+    was interrupted is resumed; results of another config or other inputs
+    are set aside and the run starts anew.
+
+    Args:
+        run: The run.
+        inputs: Earlier runs whose checkpoints it needs, by config key.
+        workshop: What the pipeline's processes share.
+
+    Raises:
+        RunFailed: If training ends with an error.
+    """
+    digest = content_hash(
+        dict(
+            config=run.cfg.to_dict(),
+            inputs={key: value.sha256 for key, value in inputs.items()},
+        )
+    )
+    marker = read_marker(run.work_dir, digest)
+    if marker is not None and (run.work_dir / marker['checkpoint']).is_file():
+        workshop.display.skip(run)
+        return _finished(run, marker)
+    sessions = _sessions_before(run, digest, workshop)
+    write_marker(run.work_dir, digest, dict(sessions=sessions + 1), STARTED)
+    command = _command(run, inputs, workshop.tools_dir)
+    workshop.display.start(run, resumed='--resume' in command)
+    run_logged(
+        command,
+        run.work_dir / LOG,
+        workshop.lock_fd,
+        watch=lambda: workshop.display.update(run),
+    )
+    checkpoint = _last_checkpoint(run)
+    content: dict[str, Any] = dict(
+        name=run.name,
+        role=run.role,
+        epochs=run.epochs,
+        checkpoint=checkpoint.name,
+        sha256=sha256_file(checkpoint),
+        command=shell_command(command),
+        sessions=sessions + 1,
+    )
+    marker = write_marker(run.work_dir, digest, content)
+    workshop.display.finish(run)
+    return _finished(run, marker)
+
+
+def newest_checkpoint(run_dir: Path) -> Path | None:
+    """Return the intact checkpoint of the latest epoch, if there is any.
+
+    One that was being written when the run was killed is passed over.
+    """
+    by_epoch = {
+        int(found[1]): path
+        for path in run_dir.glob('epoch_*.pth')
+        if (found := re.fullmatch(r'epoch_(\d+)\.pth', path.name))
+    }
+    for epoch in sorted(by_epoch, reverse=True):
+        if _is_intact(by_epoch[epoch]):
+            return by_epoch[epoch]
+    return None
+
+
+def shell_command(command: list[str]) -> str:
+    """Return a command as one would type it, paths relative if they can."""
+    here = Path.cwd()
+    words = ['python', *command[1:]]
+    for index, word in enumerate(words):
+        key, sign, value = word.rpartition('=')
+        path = Path(value)
+        if path.is_absolute() and path.is_relative_to(here):
+            words[index] = f'{key}{sign}{path.relative_to(here)}'
+    return shlex.join(words)
+
+
+def _finished(run: Run, marker: Mapping[str, Any]) -> Finished:
+    return Finished(
+        run=run,
+        checkpoint=run.work_dir / marker['checkpoint'],
+        sha256=marker['sha256'],
+        command=marker['command'],
+        sessions=marker['sessions'],
+    )
+
+
+def _sessions_before(run: Run, digest: str, workshop: Workshop) -> int:
+    started = read_marker(run.work_dir, digest, STARTED)
+    if started is not None:
+        return int(started['sessions'])
+    outdated = set_aside(run.work_dir)
+    if outdated is not None:
+        workshop.display.note(
+            f'{run.name}: the config or its inputs have changed; earlier '
+            f'results are kept in {outdated}'
+        )
+    return 0
+
+
+def _command(
+    run: Run, inputs: Mapping[str, Finished], tools_dir: Path
+) -> list[str]:
+    options = dict(run.options)
+    options.update({key: str(inputs[key].checkpoint) for key in inputs})
+    command = [sys.executable, str(tools_dir / 'train.py'), str(run.config)]
+    command += ['--work-dir', str(run.work_dir)]
+    checkpoint = newest_checkpoint(run.work_dir)
+    if checkpoint is not None:
+        command += ['--resume', str(checkpoint)]
+    return [*command, '--cfg-options', *option_arguments(options)]
+
+
+def _last_checkpoint(run: Run) -> Path:
+    checkpoint = run.work_dir / f'epoch_{run.epochs}.pth'
+    if newest_checkpoint(run.work_dir) != checkpoint:
+        raise RunFailed(
+            f'{run.name} has ended without an intact {checkpoint}. Stages '
+            'and controls need default_hooks.checkpoint=dict(type='
+            "'CheckpointHook', by_epoch=True, save_last=True) in "
+            f'{run.config}.'
+        )
+    return checkpoint
+
+
+def _is_intact(checkpoint: Path) -> bool:
+    """Whether every record of a checkpoint file has its checksum."""
+    try:
+        with zipfile.ZipFile(checkpoint) as file:
+            return file.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False

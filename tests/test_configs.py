@@ -1,0 +1,304 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Every config loads, says what it should, trains and validates."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+
+from reducenet_mm.datasets import Digits
+
+from .tiny_data import use_tiny_data
+
+CONFIGS = Path(__file__).parents[1] / 'configs'
+LEAVES = sorted((CONFIGS / 'reducenet').glob('*/*.py'))
+TEACHERS = [path for path in LEAVES if path.stem.endswith('_teacher')]
+STUDENTS = [path for path in LEAVES if path.stem.endswith('_student')]
+PLAIN = [path for path in LEAVES if path.stem.startswith('plain')]
+PIPELINES = sorted((CONFIGS / 'pipelines').glob('*.py'))
+SHAPES = {
+    'digits': (1, 8, 8),
+    'fashion-mnist': (1, 28, 28),
+    'cifar10': (3, 32, 32),
+    'cifar100': (3, 32, 32),
+    'imagenet': (3, 224, 224),
+}
+CLASSES = {'cifar100': 100, 'imagenet': 1000}
+
+
+@functools.cache
+def read(path: Path) -> Config:
+    return Config.fromfile(path)
+
+
+def load(path: Path) -> Config:
+    return copy.deepcopy(read(path))
+
+
+def stem(path: Path) -> str:
+    return path.stem
+
+
+def teacher_of(path: Path) -> Path:
+    """The teacher's config beside a student's or a plain network's."""
+    (teacher,) = path.parent.glob('*_teacher.py')
+    return teacher
+
+
+class Record(Hook):
+    """Keep what goes into and comes out of each iteration."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, list[Any]] = {}
+
+    def _add(self, name: str, batch: dict, outputs: Any) -> None:
+        self.seen.setdefault(name, []).append((batch['inputs'], outputs))
+
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
+        self._add('train', data_batch, outputs)
+
+    def after_val_iter(self, runner, batch_idx, data_batch, outputs):
+        self._add('val', data_batch, outputs)
+
+    def after_test_iter(self, runner, batch_idx, data_batch, outputs):
+        self._add('test', data_batch, outputs)
+
+
+def prepare(path: Path, tmp_path: Path) -> Config:
+    """The config for one training iteration on a few images."""
+    cfg = use_tiny_data(load(path), tmp_path)
+    cfg.work_dir = str(tmp_path / 'work_dir')
+    cfg.experiment_name = f'{path.stem}_{tmp_path.name}'
+    cfg.train_cfg.max_epochs = 1
+    cfg.param_scheduler.periods = [1]
+    if 'teacher_ckpt' in cfg.model:
+        teacher = MODELS.build(cfg.model.architecture)
+        teacher.init_weights()
+        cfg.model.teacher_ckpt = str(tmp_path / 'teacher.pth')
+        state = dict(state_dict=teacher.state_dict())
+        torch.save(state, cfg.model.teacher_ckpt)
+    return cfg
+
+
+def run(cfg: Config) -> tuple[Runner, dict[str, list[Any]]]:
+    runner = Runner.from_cfg(cfg)
+    record = Record()
+    runner.register_hook(record)
+    runner.train()
+    runner.test()
+    return runner, record.seen
+
+
+def types(pipeline: list[dict]) -> list[str]:
+    return [step['type'] for step in pipeline]
+
+
+def loss_names(path: Path) -> set[str]:
+    if path in STUDENTS:
+        return {'student.loss', 'distill.loss_kl', 'loss'}
+    return {'loss'}
+
+
+def test_every_family_is_complete():
+    assert {path.parent.name for path in LEAVES} == set(SHAPES)
+    assert len(TEACHERS) == len(STUDENTS) == len(PLAIN) == len(SHAPES)
+    assert sorted(TEACHERS + STUDENTS + PLAIN) == LEAVES
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=stem)
+def test_trains_validates_and_tests(path, tmp_path):
+    family = path.parent.name
+    runner, seen = run(prepare(path, tmp_path))
+
+    ((inputs, losses),) = seen['train']
+    assert inputs.shape == (4, *SHAPES[family])
+    assert set(losses) == loss_names(path)
+    values = {name: loss.item() for name, loss in losses.items()}
+    assert all(0 < loss < float('inf') for loss in values.values())
+    parts = [loss for name, loss in values.items() if '.' in name]
+    assert values['loss'] == pytest.approx(sum(parts or values.values()))
+
+    for name, count in (('val', 2), ('test', 3)):
+        ((inputs, samples),) = seen[name]
+        assert inputs.shape == (count, *SHAPES[family])
+        scores = torch.stack([sample.pred_score for sample in samples])
+        assert scores.shape == (count, CLASSES.get(family, 10))
+        torch.testing.assert_close(scores.sum(1), torch.ones(count))
+    scalars = runner.message_hub.log_scalars
+    assert 0 <= scalars['test/accuracy/top1'].current() <= 100
+    assert ('val/accuracy/top5' in scalars) == (family in CLASSES)
+    assert ('val/teacher/accuracy/top1' in scalars) == (path in STUDENTS)
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=stem)
+def test_splits_are_apart(path):
+    cfg = load(path)
+    train, val, test = (
+        cfg[f'{field}_dataloader'].dataset
+        for field in ('train', 'val', 'test')
+    )
+    if path.parent.name == 'digits':
+        assert (train.split, val.split) == ('train', 'val')
+        assert test.split == 'test'
+        return
+    assert (train.part, val.part) == ('train', 'val')
+    assert val.val_size == train.val_size
+    assert val.get('seed', 0) == train.get('seed', 0)
+    sources = [dict(part.dataset) for part in (train, val)]
+    pipelines = [types(source.pop('pipeline')) for source in sources]
+    assert sources[0] == sources[1]
+    assert any(name.startswith('Random') for name in pipelines[0])
+    assert not any(name.startswith('Random') for name in pipelines[1])
+    assert pipelines[1] == types(test.pipeline)
+    assert sources[0]['split'] == 'train'
+    assert test.split == ('val' if test.type == 'ImageNet' else 'test')
+    assert test.data_root == sources[0]['data_root']
+
+
+@pytest.mark.parametrize('path', STUDENTS, ids=stem)
+def test_student_distils_its_own_teacher(path):
+    cfg, teacher = load(path), teacher_of(path)
+    source = load(teacher)
+    wanted = {**source.model, 'data_preprocessor': source.data_preprocessor}
+    assert cfg.model.architecture == wanted
+    assert cfg.model.teacher_ckpt == f'./work_dirs/{teacher.stem}'
+    assert cfg.optim_wrapper.optimizer == source.optim_wrapper.optimizer
+    for key in ('train_dataloader', 'param_scheduler', 'train_cfg'):
+        assert cfg[key] == source[key]
+
+
+@pytest.mark.parametrize('path', PLAIN, ids=stem)
+def test_plain_network_is_the_student_trained_alike(path):
+    cfg, source = load(path), load(teacher_of(path))
+    supernet = dict(source.model.backbone, type='PlainResNet')
+    del supernet['expansion'], supernet['block']
+    assert cfg.model.backbone == supernet
+    for key in ('optim_wrapper', 'train_dataloader', 'param_scheduler'):
+        assert cfg[key] == source[key]
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=stem)
+def test_schedule_covers_the_training(path):
+    cfg = load(path)
+    assert sum(cfg.param_scheduler.periods) == cfg.train_cfg.max_epochs
+    assert cfg.default_hooks.checkpoint.get('save_best') is None
+
+
+def test_learning_rate_ends_at_zero_and_restarts(tmp_path):
+    path = CONFIGS / 'reducenet/digits/plain8-w16_digits.py'
+    cfg = prepare(path, tmp_path)
+    cfg.train_cfg.max_epochs = 4
+    cfg.param_scheduler.update(periods=[2, 2], restart_weights=[1, 1])
+    runner, _ = run(cfg)
+    peak = cfg.optim_wrapper.optimizer.lr
+    rates = runner.message_hub.log_scalars['train/lr'].data[0]
+    # One iteration an epoch: the cosine's start and middle, twice.
+    assert rates.tolist() == pytest.approx([peak, peak / 2] * 2)
+
+
+def test_soft_labels_preset_by_hand(tmp_path):
+    path = CONFIGS / 'reducenet/digits/reducenet8-w16-e4_digits_student.py'
+    runner, _ = run(prepare(path, tmp_path))
+    model = runner.model.train()
+    inputs = torch.randn(4, 1, 8, 8)
+    labels = torch.tensor([0, 3, 9, 3])
+    samples = [DataSample().set_gt_label(int(label)) for label in labels]
+    losses = model(inputs, samples, mode='loss')
+    student = model.architecture(inputs, mode='tensor')
+    teacher = model.teacher(inputs)
+    assert not torch.allclose(student, teacher)
+    soft = (teacher / 4).softmax(1)
+    ratio = soft.log() - (student / 4).log_softmax(1)
+    wanted = 16 * (soft * ratio).sum(1).mean()
+    torch.testing.assert_close(losses['distill.loss_kl'], wanted)
+    hard = -student.log_softmax(1)[range(4), labels].mean()
+    torch.testing.assert_close(losses['student.loss'], hard)
+
+
+def test_preset_without_distiller(tmp_path):
+    path = CONFIGS / 'reducenet/digits/reducenet8-w16-e4_digits_student.py'
+    cfg = prepare(path, tmp_path)
+    preset = load(CONFIGS / '_base_/distill/none.py')
+    assert preset.custom_hooks == cfg.custom_hooks
+    assert preset.student_optim_wrapper.constructor == (
+        cfg.optim_wrapper.constructor
+    )
+    cfg.model.distiller = preset.distiller
+    runner, seen = run(cfg)
+    ((_, losses),) = seen['train']
+    assert set(losses) == {'student.loss', 'loss'}
+    assert runner.model.teacher_overlay is None
+
+
+def test_mean_and_std_of_digits_are_those_of_its_training_images():
+    cfg = load(CONFIGS / '_base_/datasets/digits.py')
+    train = Digits(split='train')
+    images = torch.stack(
+        [
+            torch.from_numpy(train.get_data_info(i)['img']).double()
+            for i in range(len(train))
+        ]
+    )
+    given = cfg.data_preprocessor
+    assert given.mean == [pytest.approx(images.mean().item(), abs=5e-3)]
+    assert given.std == [pytest.approx(images.std().item(), abs=5e-2)]
+
+
+@pytest.mark.parametrize(
+    ('family', 'variable'),
+    [
+        ('fashion-mnist', 'FASHION_MNIST_ROOT'),
+        ('cifar10', 'CIFAR10_ROOT'),
+        ('cifar100', 'CIFAR100_ROOT'),
+        ('imagenet', 'IMAGENET_ROOT'),
+    ],
+)
+def test_one_variable_moves_all_three_splits(family, variable, monkeypatch):
+    path = CONFIGS / f'_base_/datasets/{family}.py'
+
+    def roots() -> set[str]:
+        cfg = Config.fromfile(path)
+        return {
+            cfg.train_dataloader.dataset.dataset.data_root,
+            cfg.val_dataloader.dataset.dataset.data_root,
+            cfg.test_dataloader.dataset.data_root,
+        }
+
+    monkeypatch.delenv(variable, raising=False)
+    assert roots() == {f'data/{family}/'}
+    monkeypatch.setenv(variable, '/elsewhere')
+    assert roots() == {'/elsewhere'}
+
+
+@pytest.mark.parametrize('path', PIPELINES, ids=stem)
+def test_pipeline_names_configs_that_are_there(path):
+    cfg = load(path)
+    assert [stage.name for stage in cfg.stages] == ['teacher', 'student']
+    assert [control.name for control in cfg.controls] == [
+        'plain',
+        'plain_restart',
+    ]
+    paths = {
+        entry.name: (path.parent / entry.config).resolve()
+        for entry in [*cfg.stages, *cfg.controls]
+    }
+    assert paths['teacher'] in TEACHERS
+    assert paths['student'] in STUDENTS
+    assert teacher_of(paths['student']) == paths['teacher']
+    assert paths['plain'] == paths['plain_restart']
+    assert paths['plain'] in PLAIN
+    assert paths['plain'].parent == paths['teacher'].parent
+    assert 'restart_at' not in cfg.controls[0]
+    assert cfg.controls[1].restart_at == 'student'
+    for config in paths.values():
+        assert load(config).model.type

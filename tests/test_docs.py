@@ -1,0 +1,79 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""The documentation says what is so: code runs, paths exist, figures match."""
+
+import re
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmpretrain.registry import MODELS
+
+from reducenet_mm.models import ReduceNet
+from reducenet_mm.models.supernet import hosts
+
+ROOT = Path(__file__).parent.parent
+PAGES = ['README.md', 'CONTRIBUTING.md', 'docs/results.md']
+
+
+def code_blocks(page: str, language: str) -> list[str]:
+    text = (ROOT / page).read_text(encoding='utf-8')
+    return re.findall(rf'```{language}\n(.*?)```', text, re.DOTALL)
+
+
+def test_the_five_lines_plug_into_an_mmpretrain_config(tmp_path):
+    lines = code_blocks('README.md', 'python')[0]
+    code = [line for line in lines.splitlines() if line.strip()]
+    assert len(code) <= 5
+    config = tmp_path / 'mine.py'
+    config.write_text(
+        "_base_ = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'\n" + lines
+    )
+    cfg = Config.fromfile(config)
+    cfg.model._scope_ = 'mmpretrain'
+    model = MODELS.build(cfg.model)
+    assert isinstance(model.backbone, ReduceNet)
+    assert len(list(hosts(model))) == 8
+
+
+def test_the_students_config_of_the_readme_is_like_ours():
+    block = code_blocks('README.md', 'python')[1]
+    for file in (ROOT / 'configs/reducenet').glob('*/*_student.py'):
+        text = file.read_text()
+        for setting in ('SupernetDistill', "freeze=['classifier']",
+                        'optim_wrapper = _base_.student_optim_wrapper'):
+            assert setting in block
+            assert setting in text
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_every_path_named_exists(page):
+    text = (ROOT / page).read_text(encoding='utf-8')
+    named = set(
+        re.findall(r'(?<![\w/.:-])(?:configs|tools|docs|tests)/[\w./-]+', text)
+    )
+    named |= {
+        str((Path(page).parent / link))
+        for link in re.findall(r'\]\((?!http)([^)#]+)\)', text)
+    }
+    missing = [p for p in named if not (ROOT / p.rstrip('.')).exists()]
+    assert not missing
+
+
+RESULTS = sorted(
+    str(path.relative_to(ROOT / 'docs'))
+    for path in (ROOT / 'docs/results').glob('*/report.md')
+)
+
+
+@pytest.mark.parametrize('report', RESULTS)
+def test_results_quote_the_committed_report(report):
+    """Figures in the page are the tool's own, to the letter."""
+    page = (ROOT / 'docs/results.md').read_text(encoding='utf-8')
+    table = [
+        line
+        for line in (ROOT / 'docs' / report).read_text().splitlines()
+        if line.startswith('|')
+    ]
+    assert table
+    assert '\n'.join(table) in page
+    assert report in page

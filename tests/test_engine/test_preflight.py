@@ -1,0 +1,457 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Wrong input is reported before anything is written.
+
+The first half goes through the training tool as a user does; the second
+tests the pieces.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import re
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mmpretrain
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModule
+from mmpretrain.registry import MODELS
+from torch import nn
+
+from reducenet_mm.engine import preflight
+
+ROOT = Path(__file__).parents[2]
+TRAIN = runpy.run_path(str(ROOT / 'tools' / 'train.py'))['main']
+
+CONFIG = """
+custom_imports = dict(imports=['reducenet_mm'])
+default_scope = 'mmpretrain'
+classifier = dict(
+    _scope_='mmpretrain',
+    type='ImageClassifier',
+    data_preprocessor=dict(num_classes=10, mean=[0.], std=[1.]),
+    backbone=dict(
+        type='ReduceNet',
+        depth=8,
+        base_channels=4,
+        expansion=2,
+        in_channels=1,
+    ),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=10,
+        in_channels=16,
+        loss=dict(type='CrossEntropyLoss'),
+    ),
+)
+model = {model}
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler'),
+    dataset={dataset},
+)
+train_cfg = dict(by_epoch=True, max_epochs=1)
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1))
+"""
+
+DIGITS = "dict(type='Digits', split='train', pipeline=[])"
+
+DISTILLATION = """dict(
+    _scope_='mmrazor',
+    type='SupernetDistill',
+    architecture=classifier,
+    teacher_ckpt={teacher!r},
+)"""
+
+Make = Callable[..., Path]
+Refuse = Callable[..., str]
+
+
+@pytest.fixture
+def make_config(tmp_path: Path) -> Make:
+    """Write a config of a teacher, or of a student if ``teacher`` is set."""
+
+    def make(teacher: Path | None = None, dataset: str = DIGITS) -> Path:
+        model = 'classifier'
+        if teacher is not None:
+            model = DISTILLATION.format(teacher=str(teacher))
+        path = tmp_path / 'config.py'
+        path.write_text(CONFIG.format(model=model, dataset=dataset))
+        return path
+
+    return make
+
+
+@pytest.fixture
+def refuse(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Refuse:
+    """Run train.py on a config; return the one line that refuses it."""
+    monkeypatch.chdir(tmp_path)  # the default work dir would be made here
+
+    def run(config: Path, *options: str) -> str:
+        before = sorted(tmp_path.rglob('*'))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            TRAIN([str(config), *options])
+        assert stopped.value.code == 2
+        assert sorted(tmp_path.rglob('*')) == before  # nothing was written
+        output = capsys.readouterr()
+        assert output.out == ''
+        line, end = output.err.split('\n')
+        assert end == ''
+        assert line.startswith('train.py: error: ')
+        return line
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ('option', 'parts'),
+    [
+        (
+            'block=postsun',
+            ['model.backbone', "unknown block 'postsun'", 'postsum'],
+        ),
+        ('depth=21', ['model.backbone', '6n+2', '21', 'backbone.depth']),
+        ('expansion=0', ['model.backbone', 'expansion', '0']),
+        ('scaler=1.5', ['model.backbone', 'scaler', '[0, 1]', '1.5']),
+        ('scaler=-1', ['model.backbone', 'scaler', '[0, 1]', '-1']),
+        (
+            'expanson=4',
+            [
+                'model.backbone.expanson=4',
+                "Did you mean 'expansion'?",
+                'ReduceNet takes: act_cfg, base_channels, block,',
+            ],
+        ),
+        (
+            'type=ReducNet',
+            ["model.backbone.type='ReducNet'", "Did you mean 'ReduceNet'?"],
+        ),
+    ],
+)
+@pytest.mark.parametrize('where', ['model', 'model.architecture'])
+def test_bad_backbone_settings(make_config, refuse, where, option, parts):
+    teacher = None if where == 'model' else Path('unused')
+    line = refuse(
+        make_config(teacher),
+        '--cfg-options',
+        f'{where}.backbone.{option}',
+    )
+    for part in parts:
+        assert part.replace('model.', f'{where}.', 1) in line
+
+
+@pytest.mark.parametrize(
+    ('option', 'parts'),
+    [
+        ('head.topkk=1', ['model.head.topkk=1', "'topk'", 'num_classes']),
+        ('head.loss.wait=1', ['model.head.loss.wait=1', 'CrossEntropyLoss']),
+        ('hed.topk=1', ['model.hed=', "Did you mean 'head'?"]),
+        ('head.num_classes=-1', ['model.head: ', 'num_classes=-1']),
+    ],
+)
+def test_bad_settings_elsewhere_in_the_model(
+    make_config, refuse, option, parts
+):
+    line = refuse(make_config(), '--cfg-options', f'model.{option}')
+    for part in parts:
+        assert part in line
+
+
+class Plant:
+    """Pickles as a call that leaves a file behind."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (self.path,)
+
+
+@pytest.fixture
+def save_teacher(tmp_path: Path, make_config: Make) -> Callable[..., Path]:
+    """Save a fresh teacher's checkpoint."""
+
+    def save(*, prefix: str = '', extra: Any = None, **backbone: Any) -> Path:
+        cfg = Config.fromfile(make_config()).model
+        cfg.backbone.update(backbone)
+        cfg.head.in_channels = 4 * cfg.backbone.base_channels
+        state = MODELS.build(cfg).state_dict()
+        state = {f'{prefix}{key}': value for key, value in state.items()}
+        path = tmp_path / 'teacher.pth'
+        torch.save(dict(state_dict=state, meta=extra), path)
+        return path
+
+    return save
+
+
+def test_a_good_teacher_checkpoint_passes(make_config, save_teacher):
+    cfg = Config.fromfile(make_config(save_teacher()))
+    model = preflight.check_config(cfg, [], init_weights=True)
+    expected = torch.load(cfg.model.teacher_ckpt)['state_dict']
+    torch.testing.assert_close(model.architecture.state_dict(), expected)
+
+
+def test_teacher_checkpoint_missing(make_config, refuse, tmp_path):
+    line = refuse(make_config(tmp_path / 'teacher.pth'))
+    assert 'model.teacher_ckpt' in line
+    assert str(tmp_path / 'teacher.pth') in line
+    assert 'does not exist' in line
+
+
+def test_teacher_checkpoint_truncated(make_config, refuse, save_teacher):
+    teacher = save_teacher()
+    teacher.write_bytes(teacher.read_bytes()[:-1000])
+    line = refuse(make_config(teacher))
+    assert 'model.teacher_ckpt' in line
+    assert str(teacher) in line
+    assert 'truncated' in line
+
+
+def test_teacher_checkpoint_of_another_width(
+    make_config, refuse, save_teacher
+):
+    line = refuse(make_config(save_teacher(base_channels=8)))
+    assert 'model.teacher_ckpt' in line
+    assert 'width (`base_channels`)' in line
+    assert '(8, 1, 3, 3) instead of (4, 1, 3, 3)' in line
+
+
+def test_teacher_checkpoint_of_a_distillation(
+    make_config, refuse, save_teacher
+):
+    line = refuse(make_config(save_teacher(prefix='architecture.')))
+    assert 'model.teacher_ckpt' in line
+    assert 'distillation checkpoint' in line
+
+
+def test_teacher_checkpoint_holding_code(
+    make_config, refuse, save_teacher, tmp_path
+):
+    planted = tmp_path / 'planted'
+    line = refuse(make_config(save_teacher(extra=Plant(planted))))
+    assert 'model.teacher_ckpt' in line
+    assert 'mkdir' in line
+    assert 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD' in line
+    assert not planted.exists()
+
+
+FOLDER = """dict(
+    type='HoldoutSplit',
+    part='train',
+    val_size=1,
+    dataset=dict(
+        type='CustomDataset',
+        data_root={root!r},
+        data_prefix={prefix!r},
+        ann_file={ann_file!r},
+        pipeline=[],
+    ),
+)"""
+
+
+@pytest.mark.parametrize(
+    ('there', 'key', 'value', 'path'),
+    [
+        ([], 'data_root', 'data', 'data'),
+        (['data'], 'data_prefix', 'train', 'data/train'),
+        (['data/train'], 'ann_file', 'list.txt', 'data/list.txt'),
+    ],
+)
+def test_data_not_there(
+    make_config, refuse, tmp_path, there, key, value, path
+):
+    for folder in there:
+        (tmp_path / folder).mkdir(parents=True)
+    dataset = FOLDER.format(root='data', prefix='train', ann_file='list.txt')
+    line = refuse(make_config(dataset=dataset))
+    assert f'train_dataloader.dataset.dataset.{key}={value!r}' in line
+    assert f"'{path}' is not there" in line
+
+
+def test_config_file_not_there(refuse, tmp_path):
+    assert 'none.py' in refuse(tmp_path / 'none.py')
+
+
+def test_section_not_there(make_config, refuse):
+    config = make_config()
+    config.write_text(config.read_text().replace('train_cfg', 'train_config'))
+    line = refuse(config)
+    assert 'does not set train_cfg' in line
+    assert str(config) in line
+
+
+# The pieces.
+
+
+def test_data_there_or_remote_or_downloaded_passes(tmp_path):
+    (tmp_path / 'train').mkdir()
+    root = str(tmp_path)
+    for dataset in (
+        dict(type='CustomDataset', data_root=root, data_prefix='train'),
+        dict(type='CustomDataset', data_prefix=dict(img_path=root)),
+        dict(type='CustomDataset', data_root='s3://bucket/none'),
+        dict(type='CIFAR10', data_root='none'),
+        dict(
+            type='ConcatDataset',
+            datasets=[dict(type='CIFAR10', data_root='none', download=True)],
+        ),
+    ):
+        loader = dict(dataset=dataset)
+        cfg = Config(dict(default_scope='mmpretrain', loader=loader))
+        preflight.check_data_paths(cfg, 'loader')
+    dataset = dict(type='CIFAR10', data_root='none', download=False)
+    cfg.loader.dataset = dict(type='ConcatDataset', datasets=[dataset])
+    with pytest.raises(
+        FileNotFoundError, match=r'loader\.dataset\.datasets\.0\.data_root'
+    ):
+        preflight.check_data_paths(cfg, 'loader')
+
+
+def test_random_state_and_log_are_left_alone(make_config, save_teacher):
+    cfg = Config.fromfile(make_config(save_teacher()))
+    logger = logging.getLogger('test_preflight')
+
+    def state() -> tuple:
+        return random.getstate(), np.random.get_state()[1].tolist()
+
+    before, torch_before = state(), torch.get_rng_state()
+    preflight.check_config(cfg, ['train_dataloader'], init_weights=True)
+    with preflight.no_side_effects():
+        random.random(), np.random.rand(), torch.rand(1)
+        assert not logger.isEnabledFor(logging.WARNING)
+        assert logger.isEnabledFor(logging.ERROR)
+    assert state() == before
+    assert torch.equal(torch.get_rng_state(), torch_before)
+    assert logger.isEnabledFor(logging.WARNING)
+
+
+def test_config_is_not_changed(make_config, save_teacher):
+    cfg = Config.fromfile(make_config(save_teacher()))
+    before = cfg.pretty_text
+    preflight.check_config(cfg, ['train_dataloader'], init_weights=True)
+    assert cfg.pretty_text == before
+
+
+class Base(BaseModule):
+    def __init__(self, width: int, init_cfg: Any = None) -> None:
+        super().__init__(init_cfg)
+
+
+class HandsOn(Base):
+    def __init__(self, depth: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+
+class Inherits(HandsOn):
+    pass
+
+
+class UsesItself(Base):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(settings.pop('width'))
+        self.settings = settings
+
+
+def function(model: nn.Module, *, part: str = '') -> None:
+    pass
+
+
+def open_function(model: nn.Module, **kwargs: Any) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ('target', 'keys'),
+    [
+        (Base, {'width', 'init_cfg'}),
+        (HandsOn, {'depth', 'width', 'init_cfg'}),
+        (Inherits, {'depth', 'width', 'init_cfg'}),
+        (UsesItself, None),
+        (function, {'model', 'part'}),
+        (open_function, None),
+    ],
+)
+def test_accepted_keys(target, keys):
+    assert preflight.accepted_keys(target) == keys
+
+
+def test_no_model_of_mmpretrain_has_unknown_keys():
+    mim = Path(mmpretrain.__file__).parent / '.mim' / 'configs'
+    files = sorted((mim / '_base_' / 'models').glob('*.py'))
+    checked = 0
+    with preflight.no_side_effects():
+        for file in files:
+            cfg = Config.fromfile(file)
+            cfg.default_scope = 'mmpretrain'
+            nodes = preflight.walk_model(cfg)
+            preflight.check_model_keys(nodes)
+            checked += sum(node.target is not None for node in nodes)
+    assert checked > 3 * len(files) > 0
+
+
+@pytest.fixture
+def plain_and_supernet(
+    make_config: Make,
+) -> tuple[nn.Module, nn.Module]:
+    """The networks without and with branches."""
+    cfg = Config.fromfile(make_config()).model
+    supernet = MODELS.build(cfg)
+    cfg.backbone = dict(
+        type='PlainResNet', depth=8, base_channels=4, in_channels=1
+    )
+    return MODELS.build(cfg), supernet
+
+
+def prefixed(model: nn.Module) -> dict[str, torch.Tensor]:
+    state = model.state_dict()
+    return {f'architecture.{key}': value for key, value in state.items()}
+
+
+def test_check_weights_names_the_likely_cause(plain_and_supernet):
+    plain, supernet = plain_and_supernet
+    distillation = nn.ModuleDict(dict(architecture=supernet))
+    full, student = supernet.state_dict(), plain.state_dict()
+    preflight.check_weights(supernet, full, 'a.pth')
+    lacking = {key: full[key] for key in list(full)[1:]}
+    for model, weights, cause in (
+        (supernet, prefixed(supernet), "Use the student's config"),
+        (distillation, full, 'holds a plain classifier'),
+        (plain, full, 'has branches that the model lacks'),
+        (supernet, student, 'a plain network without branches'),
+        (supernet, lacking, '1 missing keys'),
+    ):
+        with pytest.raises(ValueError, match=cause) as error:
+            preflight.check_weights(model, weights, 'a.pth')
+        assert "'a.pth'" in str(error.value)
+
+
+def test_check_checkpoint_reads_wrapped_and_bare_files(
+    plain_and_supernet, tmp_path
+):
+    _, supernet = plain_and_supernet
+    path = tmp_path / 'a.pth'
+    state = supernet.state_dict()
+    torch.save({f'module.{key}': value for key, value in state.items()}, path)
+    preflight.check_checkpoint(supernet, str(path))
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match='truncated'):
+        preflight.check_checkpoint(supernet, str(path))
+    torch.save(dict(state_dict=dict(epoch=1)), path)
+    with pytest.raises(ValueError, match='no weights'):
+        preflight.check_checkpoint(supernet, str(path))
+    with pytest.raises(FileNotFoundError, match=re.escape('none.pth')):
+        preflight.check_checkpoint(supernet, str(tmp_path / 'none.pth'))

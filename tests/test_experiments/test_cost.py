@@ -1,0 +1,180 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Counted costs against costs worked out by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+
+from reducenet_mm import set_scaler
+from reducenet_mm.experiments.cost import (
+    build_model,
+    count_test_images,
+    measure_training,
+    network_size,
+    step_multiply_adds,
+)
+
+# Multiply-adds of one 6x6 image in the network below.
+CONV1 = 36 * 4 * (3 * 9)  # 3 -> 4 channels, 6x6 outputs
+CONV2 = 9 * 8 * (4 * 9)  # 4 -> 8 channels, 3x3 outputs
+FC = 8 * 5
+FORWARD = CONV1 + CONV2 + FC
+DIGITS = 'configs/reducenet/digits/'
+
+
+class SmallNet(BaseModel):
+    """Two convolutions, a norm, a linear layer; perhaps a teacher."""
+
+    def __init__(self, teacher: nn.Module | None = None) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.conv2 = nn.Conv2d(4, 8, 3, stride=2, padding=1)
+        self.fc = nn.Linear(8, 5)
+        self.teacher = teacher
+
+    def forward(
+        self, inputs: Tensor, samples: Any = None, mode: str = 'tensor'
+    ) -> Any:
+        out = self.conv2(self.norm(self.conv1(inputs)).relu())
+        logits = self.fc(out.mean((2, 3)))
+        if mode == 'tensor':
+            return logits
+        loss = nn.functional.cross_entropy(logits, samples)
+        if self.teacher is None:
+            return dict(loss=loss)
+        with torch.no_grad():
+            target = self.teacher(inputs)
+        return dict(loss=loss, loss_soft=(logits - target).square().mean())
+
+
+def step(model: BaseModel, images: int = 3) -> int:
+    inputs, labels = torch.randn(images, 3, 6, 6), torch.arange(images)
+    return step_multiply_adds(model, inputs, labels)
+
+
+def test_a_step_is_forward_and_backward() -> None:
+    # The images need no gradient: conv1 has one of its weights only.
+    assert step(SmallNet(), 3) == 3 * (3 * FORWARD - CONV1)
+
+
+def test_a_frozen_first_layer_has_no_backward() -> None:
+    model = SmallNet()
+    model.conv1.requires_grad_(False)
+    model.norm.requires_grad_(False)
+    assert step(model, 2) == 2 * (FORWARD + CONV2 + 2 * FC)
+
+
+def test_a_frozen_last_layer_passes_gradients_on() -> None:
+    model = SmallNet()
+    model.fc.requires_grad_(False)
+    assert step(model, 2) == 2 * (3 * FORWARD - CONV1 - FC)
+
+
+def test_a_teachers_forward_is_counted_once() -> None:
+    with_teacher, alone = SmallNet(SmallNet()), SmallNet()
+    assert step(with_teacher, 2) - step(alone, 2) == 2 * FORWARD
+
+
+def test_counting_leaves_weights_and_gradients_alone() -> None:
+    model = SmallNet()
+    before = {k: v.clone() for k, v in model.named_parameters()}
+    step(model)
+    for name, param in model.named_parameters():
+        assert torch.equal(param, before[name])
+        assert param.grad is None
+
+
+def test_inference_counts_convolutions_and_linear_layers() -> None:
+    size = network_size(SmallNet(), (3, 6, 6))
+    assert size.multiply_adds == FORWARD
+    assert size.params == (108 + 4) + 8 + (288 + 8) + (40 + 5)
+
+
+@pytest.mark.parametrize(
+    ('depth', 'width', 'scaler', 'params', 'mega'),
+    [
+        (20, 16, 1.0, 412_058, 62.0),
+        (20, 16, 0.0, 272_474, 40.8),
+        (20, 32, 1.0, 1_640_234, 247.3),
+        (20, 32, 0.0, 1_084_586, 162.4),
+        (56, 16, 0.0, 855_770, 125.7),
+    ],
+)
+def test_published_sizes(
+    depth: int, width: int, scaler: float, params: int, mega: float
+) -> None:
+    backbone: dict[str, Any] = dict(type='PlainResNet')
+    if scaler:
+        backbone = dict(type='ReduceNet', expansion=1, scaler=scaler)
+    model = MODELS.build(
+        dict(
+            type='ImageClassifier',
+            backbone=dict(backbone, depth=depth, base_channels=width),
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(
+                type='LinearClsHead', num_classes=10, in_channels=4 * width
+            ),
+        )
+    )
+    size = network_size(model, (3, 32, 32))
+    assert size.params == params
+    assert round(size.multiply_adds / 1e6, 1) == mega
+
+
+def test_digits_stages_cost_what_their_parts_do() -> None:
+    costs = {}
+    for name in ('teacher', 'student'):
+        cfg = Config.fromfile(f'{DIGITS}reducenet8-w16-e4_digits_{name}.py')
+        if name == 'student':
+            cfg.model.teacher_ckpt = 'is/not/read.pth'
+            cfg.model.update(teacher_ckpt=None)
+        costs[name] = measure_training(cfg)
+    plain_cfg = Config.fromfile(f'{DIGITS}plain8-w16_digits.py')
+    plain = measure_training(plain_cfg)
+    assert plain.input_shape == (1, 8, 8)
+    assert plain.images_per_epoch == 997
+    assert plain.iterations_per_epoch == 16
+    assert plain.per_epoch == 997 * plain.per_image
+
+    teacher_cfg = Config.fromfile(
+        f'{DIGITS}reducenet8-w16-e4_digits_teacher.py'
+    )
+    supernet = build_model(teacher_cfg)
+    forward = network_size(supernet, (1, 8, 8)).multiply_adds
+    # The student's frozen classifier has no weight gradient: 64 * 10.
+    assert costs['student'].per_image == plain.per_image + forward - 640
+    stem = 64 * 16 * 9
+    assert costs['teacher'].per_image == 3 * forward - stem
+    set_scaler(supernet, 0.0)
+    student = network_size(supernet, (1, 8, 8)).multiply_adds
+    assert plain.per_image == 3 * student - stem
+
+
+def test_an_incomplete_last_batch_may_be_dropped() -> None:
+    cfg = Config.fromfile(f'{DIGITS}plain8-w16_digits.py')
+    cfg.train_dataloader.drop_last = True
+    cost = measure_training(cfg)
+    assert (cost.images_per_epoch, cost.iterations_per_epoch) == (960, 15)
+
+
+def test_test_images_are_counted() -> None:
+    assert (
+        count_test_images(Config.fromfile(f'{DIGITS}plain8-w16_digits.py'))
+        == 500
+    )
+
+
+def test_measuring_leaves_the_random_state_and_the_config_alone() -> None:
+    cfg = Config.fromfile(f'{DIGITS}plain8-w16_digits.py')
+    text, state = cfg.pretty_text, torch.get_rng_state()
+    measure_training(cfg)
+    assert cfg.pretty_text == text
+    assert torch.equal(torch.get_rng_state(), state)

@@ -1,0 +1,45 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Files are written completely or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reducenet_mm.export.files import (
+    sha256_file,
+    write_atomically,
+    write_json,
+)
+
+
+def test_text_and_bytes_are_written(tmp_path: Path) -> None:
+    first, second = tmp_path / 'a', tmp_path / 'b'
+    write_atomically({first: 'é', second: b'\x00'})
+    assert first.read_bytes() == 'é'.encode()
+    assert second.read_bytes() == b'\x00'
+    assert sorted(tmp_path.iterdir()) == [first, second]
+
+
+def test_one_failure_leaves_all_files_as_they_were(tmp_path: Path) -> None:
+    kept = tmp_path / 'kept'
+    kept.write_text('old')
+    with pytest.raises(OSError):
+        write_atomically({kept: 'new', tmp_path / 'no' / 'folder': 'x'})
+    assert kept.read_text() == 'old'
+    assert list(tmp_path.iterdir()) == [kept]
+
+
+def test_json_without_a_standard_form_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError):
+        write_json(tmp_path / 'a.json', dict(loss=float('nan')))
+    assert not list(tmp_path.iterdir())
+
+
+def test_sha256_is_that_of_the_standard(tmp_path: Path) -> None:
+    path = tmp_path / 'abc'
+    path.write_bytes(b'abc')
+    assert sha256_file(path) == (
+        'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'
+    )

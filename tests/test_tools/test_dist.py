@@ -1,0 +1,185 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""The shell scripts: several processes, on CPUs if there is no GPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from mmengine.device import get_device
+
+TOOLS = Path(__file__).parents[2] / 'tools'
+
+REPORT_HOOK = """
+import hashlib
+import json
+
+import torch
+from mmengine.dist import get_backend, get_rank, get_world_size
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+def digest(tensors):
+    bits = hashlib.sha256()
+    for tensor in tensors:
+        bits.update(tensor.detach().numpy().tobytes())
+    return bits.hexdigest()
+
+
+@HOOKS.register_module()
+class ReportHook(Hook):
+    '''Write what this process holds before and after the training.'''
+
+    priority = 'LOWEST'
+
+    def before_train(self, runner):
+        self.first = digest(runner.model.parameters())
+
+    def after_train(self, runner):
+        with open(f'{runner.work_dir}/rank{get_rank()}.json', 'w') as file:
+            json.dump(
+                dict(
+                    first=self.first,
+                    last=digest(runner.model.parameters()),
+                    buffers=digest(runner.model.buffers()),
+                    images=list(runner.train_dataloader.sampler),
+                    world_size=get_world_size(),
+                    backend=get_backend(),
+                    threads=torch.get_num_threads(),
+                ),
+                file,
+            )
+"""
+
+
+@pytest.fixture
+def reporting(tmp_path: Path) -> Callable[[str], Path]:
+    """Make a config which also reports what every process holds."""
+    (tmp_path / 'report_hook.py').write_text(REPORT_HOOK)
+
+    def make(base: str) -> Path:
+        config = tmp_path / f'reporting_{Path(base).name}'
+        config.write_text(
+            textwrap.dedent(f"""
+            _base_ = {base!r}
+            custom_imports = dict(imports=['reducenet_mm', 'report_hook'])
+            custom_hooks = [
+                *_base_.get('custom_hooks', []),
+                dict(type='ReportHook'),
+            ]
+            """)
+        )
+        return config
+
+    return make
+
+
+@pytest.mark.skipif(get_device() != 'cpu', reason='gloo is for CPUs')
+@pytest.mark.parametrize('network', ['teacher', 'student'])
+def test_two_processes_end_with_identical_weights(
+    network, tmp_path, reporting, process, free_port, config, teacher_run
+):
+    work_dir = tmp_path / 'run'
+    options = config.schedule(1) + getattr(config, f'{network}_model')
+    if network == 'student':
+        options.append(f'model.teacher_ckpt={teacher_run}')
+    config_file = reporting(getattr(config, network))
+    done = process(
+        *(TOOLS / 'dist_train.sh', config_file, 2, '--work-dir', work_dir),
+        *('--cfg-options', *options),
+        PORT=free_port,
+        PYTHONPATH=str(tmp_path),
+        OMP_NUM_THREADS='',
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = (
+        json.loads((work_dir / f'rank{rank}.json').read_text())
+        for rank in (0, 1)
+    )
+    assert first['first'] == second['first']
+    assert first['last'] == second['last']
+    assert first['last'] != first['first']
+    # Each saw images of its own, so equal weights are an average's doing.
+    assert set(first['images']).isdisjoint(second['images'][:-1])
+    assert first['buffers'] != second['buffers']
+    assert first['world_size'] == 2
+    assert first['backend'] == 'gloo'
+    cores = len(os.sched_getaffinity(0))
+    assert first['threads'] == max(1, cores // 2)
+    assert (work_dir / 'epoch_1.pth').is_file()
+
+
+@pytest.mark.skipif(get_device() != 'cpu', reason='gloo is for CPUs')
+def test_two_processes_test_as_one_does(
+    tmp_path, process, load_tool, free_port, config, student_run
+):
+    checkpoint = student_run / 'epoch_2.pth'
+    alone, shared = tmp_path / 'alone.json', tmp_path / 'shared.json'
+    argv = ['--scaler', '1', '--work-dir', str(tmp_path)]
+    options = ['--cfg-options', *config.student_model]
+    load_tool('test').main(
+        [config.student, str(checkpoint), *argv, '--out', str(alone)] + options
+    )
+    done = process(
+        *(TOOLS / 'dist_test.sh', config.student, checkpoint, 2, *argv),
+        *('--out', shared, *options),
+        PORT=free_port,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(shared.read_text()) == json.loads(alone.read_text())
+
+
+@pytest.fixture
+def srun(tmp_path: Path) -> SimpleNamespace:
+    """A stand-in for Slurm's srun that records its arguments."""
+    folder = tmp_path / 'bin'
+    folder.mkdir()
+    script = folder / 'srun'
+    script.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    script.chmod(0o755)
+    return SimpleNamespace(path=f'{folder}{os.pathsep}{os.environ["PATH"]}')
+
+
+@pytest.mark.parametrize(
+    ('script', 'fourth', 'tool_arguments'),
+    [
+        ('slurm_train.sh', 'a dir', ['train.py', 'c.py', '--work-dir=a dir']),
+        ('slurm_test.sh', 'x.pth', ['test.py', 'c.py', 'x.pth']),
+    ],
+)
+def test_slurm_scripts_hand_everything_to_srun(
+    process, srun, script, fourth, tool_arguments
+):
+    done = process(
+        *(TOOLS / script, 'part', 'job', 'c.py', fourth, '--amp'),
+        PATH=srun.path,
+        GPUS='4',
+        GPUS_PER_NODE='2',
+        SRUN_ARGS='--mem 8G',
+    )
+    assert done.returncode == 0, done.stderr
+    given = done.stdout.splitlines()
+    tool_arguments[0] = str(TOOLS / tool_arguments[0])
+    assert given == [
+        *('-p', 'part', '--job-name=job', '--gres=gpu:2', '--ntasks=4'),
+        *('--ntasks-per-node=2', '--cpus-per-task=5', '--kill-on-bad-exit=1'),
+        *('--mem', '8G', 'python', '-u', *tool_arguments),
+        *('--amp', '--launcher', 'slurm'),
+    ]
+
+
+@pytest.mark.parametrize(
+    'script',
+    ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh'],
+)
+def test_scripts_are_executable_and_say_how_to_call_them(process, script):
+    done = process(TOOLS / script, 'config.py')
+    assert done.returncode == 2
+    assert done.stderr.startswith(f'usage: {script} ')
+    assert 'CONFIG' in done.stderr

@@ -1,0 +1,146 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Train what a config describes: a teacher, a student or a plain network.
+
+The flags are those of MMPretrain's tool. Wrong input is reported in one
+line before anything is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.runner import find_latest_checkpoint
+
+from reducenet_mm.engine import launch, preflight
+from reducenet_mm.models.checkpoint_views import resolve_checkpoint
+
+LOADERS = ('train_dataloader', 'val_dataloader')
+SECTIONS = ('train_dataloader', 'train_cfg', 'optim_wrapper')
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog='train.py', description='Train a model.'
+    )
+    launch.add_arguments(parser)
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='continue from a checkpoint file, or, without one, from the '
+        'last checkpoint in the work dir if there is any',
+    )
+    parser.add_argument(
+        '--amp', action='store_true', help='train in mixed precision (GPU)'
+    )
+    parser.add_argument(
+        '--no-validate',
+        action='store_true',
+        help='do not evaluate during training',
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate by the actual batch size over '
+        'auto_scale_lr.base_batch_size',
+    )
+    parser.add_argument(
+        '--no-persistent-workers',
+        action='store_true',
+        help='start the worker processes of the dataloaders every epoch',
+    )
+    return parser
+
+
+def apply_args(cfg: Config, args: argparse.Namespace) -> None:
+    """Apply the training tool's own arguments, in place.
+
+    Raises:
+        ValueError: If one does not go with the config or the machine.
+    """
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    wrapper = cfg.optim_wrapper.get('type')
+    if wrapper == 'AmpOptimWrapper' and get_device() == 'cpu':
+        raise ValueError(
+            'mixed precision (--amp, optim_wrapper.type='
+            f'{wrapper!r}) needs a GPU, and this machine has none. Leave '
+            'it out.'
+        )
+    if args.auto_scale_lr:
+        if cfg.get('auto_scale_lr') is None:
+            raise ValueError(
+                '--auto-scale-lr needs auto_scale_lr.base_batch_size in the '
+                'config: the total batch size that its learning rate is for.'
+            )
+        cfg.auto_scale_lr.enable = True
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    launch.set_loader_defaults(
+        cfg,
+        (*LOADERS, 'test_dataloader'),
+        pin_memory=not args.no_pin_memory,
+        persistent_workers=not args.no_persistent_workers,
+    )
+
+
+def resumed_from(cfg: Config) -> str | None:
+    """Return the checkpoint that the Runner will resume from, if any."""
+    if not cfg.get('resume'):
+        return None
+    with preflight.no_side_effects():
+        return cfg.get('load_from') or find_latest_checkpoint(cfg.work_dir)
+
+
+def forget_missing_teacher(cfg: Config) -> None:
+    """Let a distillation be resumed without the teacher's file, in place.
+
+    Its own checkpoint holds both networks, but the Runner initialises a model
+    before it resumes it.
+    """
+    teacher = cfg.model.get('teacher_ckpt')
+    if teacher is None:
+        return
+    try:
+        resolve_checkpoint(teacher, 'model.teacher_ckpt')
+    except FileNotFoundError:
+        cfg.model.teacher_ckpt = None
+
+
+def prepare(args: argparse.Namespace) -> Config:
+    """Turn arguments into a config that has passed every check."""
+    cfg = launch.load_config(args)
+    preflight.check_sections(cfg, SECTIONS)
+    apply_args(cfg, args)
+    checkpoint = resumed_from(cfg)
+    model = preflight.check_config(
+        cfg, LOADERS, init_weights=checkpoint is None
+    )
+    if checkpoint is not None:
+        forget_missing_teacher(cfg)
+        preflight.check_checkpoint(model, checkpoint)
+    elif cfg.get('load_from'):
+        preflight.read_weights(cfg.load_from)
+    return cfg
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Check everything, then train."""
+    args = launch.parse_args(build_parser(), argv)
+    with launch.usage_errors('train.py'):
+        cfg = prepare(args)
+        launch.join_processes(cfg)
+    launch.build_runner(cfg).train()
+
+
+if __name__ == '__main__':
+    main()
