@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -147,7 +148,7 @@ def _entry(
             f'`{where}.name` also names a folder: use letters, digits, '
             f"'_', '-' and '.', got {item['name']!r}."
         )
-    config = source.parent / item['config']
+    config = Path(os.path.normpath(source.parent / item['config']))
     if not config.is_file():
         raise FileNotFoundError(
             f'`{where}.config`={item["config"]!r} is not there: {config} '

@@ -46,7 +46,8 @@ class Finished:
         checkpoint: That of its last epoch.
         sha256: Of the checkpoint.
         command: How its last session was started.
-        sessions: How often it was started: more than once if interrupted.
+        sessions: How many sessions its weights went through: more than one
+            if it was interrupted and resumed.
     """
 
     run: Run
@@ -83,29 +84,7 @@ def finish_run(
     if marker is not None and (run.work_dir / marker['checkpoint']).is_file():
         workshop.display.skip(run)
         return _finished(run, marker)
-    sessions = _sessions_before(run, digest, workshop)
-    write_marker(run.work_dir, digest, dict(sessions=sessions + 1), STARTED)
-    command = _command(run, inputs, workshop.tools_dir)
-    workshop.display.start(run, resumed='--resume' in command)
-    run_logged(
-        command,
-        run.work_dir / LOG,
-        workshop.lock_fd,
-        watch=lambda: workshop.display.update(run),
-    )
-    checkpoint = _last_checkpoint(run)
-    content: dict[str, Any] = dict(
-        name=run.name,
-        role=run.role,
-        epochs=run.epochs,
-        checkpoint=checkpoint.name,
-        sha256=sha256_file(checkpoint),
-        command=shell_command(command),
-        sessions=sessions + 1,
-    )
-    marker = write_marker(run.work_dir, digest, content)
-    workshop.display.finish(run)
-    return _finished(run, marker)
+    return _finished(run, _train(run, digest, inputs, workshop))
 
 
 def newest_checkpoint(run_dir: Path) -> Path | None:
@@ -136,6 +115,40 @@ def shell_command(command: list[str]) -> str:
     return shlex.join(words)
 
 
+def _train(
+    run: Run,
+    digest: str,
+    inputs: Mapping[str, Finished],
+    workshop: Workshop,
+) -> dict[str, Any]:
+    """Start or resume a run, wait for its end and mark it finished."""
+    earlier = _earlier_sessions(run, digest, workshop)
+    resume_from = newest_checkpoint(run.work_dir)
+    sessions = 1 if resume_from is None else earlier + 1
+    write_marker(run.work_dir, digest, dict(sessions=sessions), STARTED)
+    command = _command(run, inputs, workshop.tools_dir, resume_from)
+    workshop.display.start(run, resumed=resume_from is not None)
+    run_logged(
+        command,
+        run.work_dir / LOG,
+        workshop.lock_fd,
+        watch=lambda: workshop.display.update(run),
+    )
+    checkpoint = _last_checkpoint(run)
+    content: dict[str, Any] = dict(
+        name=run.name,
+        role=run.role,
+        epochs=run.epochs,
+        checkpoint=checkpoint.name,
+        sha256=sha256_file(checkpoint),
+        command=shell_command(command),
+        sessions=sessions,
+    )
+    marker = write_marker(run.work_dir, digest, content)
+    workshop.display.finish(run)
+    return marker
+
+
 def _finished(run: Run, marker: Mapping[str, Any]) -> Finished:
     return Finished(
         run=run,
@@ -146,7 +159,7 @@ def _finished(run: Run, marker: Mapping[str, Any]) -> Finished:
     )
 
 
-def _sessions_before(run: Run, digest: str, workshop: Workshop) -> int:
+def _earlier_sessions(run: Run, digest: str, workshop: Workshop) -> int:
     started = read_marker(run.work_dir, digest, STARTED)
     if started is not None:
         return int(started['sessions'])
@@ -160,15 +173,17 @@ def _sessions_before(run: Run, digest: str, workshop: Workshop) -> int:
 
 
 def _command(
-    run: Run, inputs: Mapping[str, Finished], tools_dir: Path
+    run: Run,
+    inputs: Mapping[str, Finished],
+    tools_dir: Path,
+    resume_from: Path | None,
 ) -> list[str]:
     options = dict(run.options)
     options.update({key: str(inputs[key].checkpoint) for key in inputs})
     command = [sys.executable, str(tools_dir / 'train.py'), str(run.config)]
     command += ['--work-dir', str(run.work_dir)]
-    checkpoint = newest_checkpoint(run.work_dir)
-    if checkpoint is not None:
-        command += ['--resume', str(checkpoint)]
+    if resume_from is not None:
+        command += ['--resume', str(resume_from)]
     return [*command, '--cfg-options', *option_arguments(options)]
 
 

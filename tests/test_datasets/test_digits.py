@@ -1,9 +1,11 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.dataset import default_collate
 from mmpretrain.models import ClsDataPreprocessor
 from mmpretrain.registry import DATASETS
@@ -11,6 +13,9 @@ from sklearn.datasets import load_digits
 
 from reducenet_mm.datasets.digits import Digits, split_indices
 
+DATASET_CONFIG = (
+    Path(__file__).parents[2] / 'configs/_base_/datasets/digits.py'
+)
 SIZES = {'train': 997, 'val': 300, 'test': 500}
 HASHES = {
     'train': '1bf15ac906f3d6af',
@@ -82,3 +87,11 @@ def test_indices_and_metainfo():
 def test_unknown_split():
     with pytest.raises(ValueError, match=r"got split='dev'.*dataset\.split"):
         Digits(split='dev')
+
+
+def test_mean_and_std_in_the_config_are_those_of_the_training_images():
+    train = Digits(split='train')
+    images = np.stack([train.get_data_info(i)['img'] for i in range(997)])
+    given = Config.fromfile(DATASET_CONFIG).data_preprocessor
+    assert given.mean == [pytest.approx(images.mean(), abs=5e-3)]
+    assert given.std == [pytest.approx(images.std(), abs=5e-2)]

@@ -144,6 +144,7 @@ def test_a_second_look_at_the_test_set_is_confessed(
     assert 'once, after all training.' in notes(content)[0]
     assert 'unseen' not in notes(content)[0]
     content['networks'][2]['test_evaluations'] = 3
-    assert 'plain 3 times; the test set is no longer unseen' in (
-        notes(content)[0]
+    assert (
+        'plain 3 times; the test set is no longer unseen'
+        in (notes(content)[0])
     )

@@ -114,6 +114,18 @@ def test_a_failed_run_is_continued_from_its_last_checkpoint(
     assert '--resume' in finished.command
 
 
+def test_a_run_that_starts_from_scratch_again_is_of_one_session(
+    bench: Any,
+) -> None:
+    make, workshop, _ = bench
+    run = make(crash=1)
+    with pytest.raises(RunFailed):
+        finish_run(run, {}, workshop)
+    finished = finish_run(run, {}, workshop)
+    assert [start for start, _ in calls(run)] == [0, 0]
+    assert finished.sessions == 1
+
+
 def test_a_checkpoint_cut_off_by_a_kill_is_passed_over(bench: Any) -> None:
     make, workshop, _ = bench
     run = make(crash=3)

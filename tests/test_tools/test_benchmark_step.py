@@ -55,8 +55,10 @@ def test_both_distillations_have_the_same_losses(
     theirs.architecture.load_state_dict(student)
     inputs = torch.randn(4, 3, 8, 8)
     samples = [DataSample().set_gt_label(i) for i in range(4)]
+    ours.train()
+    theirs.train()  # returns None
     one, other = (
-        model.train()(inputs, samples, mode='loss') for model in (ours, theirs)
+        model(inputs, samples, mode='loss') for model in (ours, theirs)
     )
     assert set(one) == set(other) == {'student.loss', 'distill.loss_kl'}
     for name in one:

@@ -1,0 +1,69 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""What goes wrong in a pipeline is said, and nothing is half-done."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PIPELINE = ROOT / 'configs' / 'pipelines' / 'digits.py'
+
+
+def command(work_dir: Path, *options: str) -> list[str]:
+    tool = str(ROOT / 'tools' / 'reduce.py')
+    text = [sys.executable, tool, str(PIPELINE), '--work-dir', str(work_dir)]
+    return [*text, '--cfg-options', *options]
+
+
+def test_a_failing_stage_stops_the_pipeline(
+    tmp_path: Path, process: Callable
+) -> None:
+    wrong = 'stages.0.cfg_options.optim_wrapper.optimizer.type=NoSuchSGD'
+    done = process(*command(tmp_path / 'work', wrong))
+    assert done.returncode == 1
+    assert 'exit status' in done.stderr
+    assert 'NoSuchSGD' in done.stderr
+    assert 'console.log' in done.stderr
+    assert 'student: started' not in done.stdout
+    assert not (tmp_path / 'work' / 'runs' / 'teacher' / 'done.json').exists()
+
+
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [
+        ('control=1', "unknown keys ['control']"),
+        ('stages.0.epochs=0', '`stages[0].epochs` must be'),
+        (
+            'stages.0.cfg_options.model.backbone.depht=8',
+            'model.backbone.depht',
+        ),
+        ('controls.1.restart_at=nobody', "got 'nobody'"),
+    ],
+)
+def test_wrong_input_is_one_line_and_nothing_is_written(
+    tmp_path: Path, load_tool: Any, capsys: Any, option: str, message: str
+) -> None:
+    work_dir = tmp_path / 'work'
+    arguments = command(work_dir, option)[2:]
+    with pytest.raises(SystemExit) as caught:
+        load_tool('reduce').main(arguments)
+    assert caught.value.code == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith('reduce.py: error: ')
+    assert message in error
+    assert not work_dir.exists()
+
+
+def test_a_path_that_options_cannot_carry_is_refused_at_once(
+    tmp_path: Path, load_tool: Any, capsys: Any
+) -> None:
+    arguments = command(tmp_path / 'my work', 'seed=0')[2:]
+    with pytest.raises(SystemExit):
+        load_tool('reduce').main(arguments)
+    assert 'must not hold spaces' in capsys.readouterr().err
+    assert not (tmp_path / 'my work').exists()
