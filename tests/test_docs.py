@@ -39,8 +39,11 @@ def test_the_students_config_of_the_readme_is_like_ours():
     block = code_blocks('README.md', 'python')[1]
     for file in (ROOT / 'configs/reducenet').glob('*/*_student.py'):
         text = file.read_text()
-        for setting in ('SupernetDistill', "freeze=['classifier']",
-                        'optim_wrapper = _base_.student_optim_wrapper'):
+        for setting in (
+            'SupernetDistill',
+            "freeze=['classifier']",
+            'optim_wrapper = _base_.student_optim_wrapper',
+        ):
             assert setting in block
             assert setting in text
 
@@ -52,7 +55,7 @@ def test_every_path_named_exists(page):
         re.findall(r'(?<![\w/.:-])(?:configs|tools|docs|tests)/[\w./-]+', text)
     )
     named |= {
-        str((Path(page).parent / link))
+        str(Path(page).parent / link)
         for link in re.findall(r'\]\((?!http)([^)#]+)\)', text)
     }
     missing = [p for p in named if not (ROOT / p.rstrip('.')).exists()]

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from reducenet_mm.export.files import write_atomically, write_json
 
+from .figures import tradeoff_figure, validation_figure
 from .plan import Run
 from .report_html import html_page
 from .text import amount, epochs_text, latency_text
@@ -97,7 +98,7 @@ def _test_use(content: Mapping[str, Any]) -> str:
 
 
 def write_report(content: Mapping[str, Any], work_dir: Path) -> None:
-    """Write ``report.json``, ``report.md`` and ``report.html``."""
+    """Write ``report.json``, ``.md``, ``.html`` and its pictures as SVG."""
     write_json(work_dir / 'report.json', content)
     rows = table_rows(content)
     write_atomically(
@@ -106,6 +107,8 @@ def write_report(content: Mapping[str, Any], work_dir: Path) -> None:
             work_dir / 'report.html': html_page(
                 content, HEADINGS, rows, notes(content)
             ),
+            work_dir / 'validation.svg': validation_figure(content),
+            work_dir / 'tradeoff.svg': tradeoff_figure(content),
         }
     )
 

@@ -2,6 +2,6 @@
 _base_ = './sgd_cosine.py'
 
 optim_wrapper = dict(optimizer=dict(lr=0.05, weight_decay=5e-4))
-param_scheduler = dict(periods=[40])
-train_cfg = dict(max_epochs=40, val_interval=5)
+param_scheduler = dict(periods=[30])
+train_cfg = dict(max_epochs=30, val_interval=5)
 auto_scale_lr = dict(base_batch_size=64)
