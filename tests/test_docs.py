@@ -1,6 +1,7 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
 """The documentation says what is so: code runs, paths exist, figures match."""
 
+import json
 import re
 from pathlib import Path
 
@@ -80,3 +81,25 @@ def test_results_quote_the_committed_report(report):
     assert table
     assert '\n'.join(table) in page
     assert report in page
+
+
+def test_the_readme_quotes_the_demo():
+    page = (ROOT / 'README.md').read_text(encoding='utf-8')
+    report = (ROOT / 'docs/results/digits/report.md').read_text()
+    table = [line for line in report.splitlines() if line.startswith('|')]
+    assert '\n'.join(table) in page
+
+
+@pytest.mark.parametrize('layout', ['contiguous', 'channels_last'])
+def test_results_quote_the_committed_step_costs(layout):
+    page = (ROOT / 'docs/results.md').read_text(encoding='utf-8')
+    path = ROOT / f'docs/results/step-cost/{layout}.json'
+    measured = json.loads(path.read_text())
+    times = [
+        f'{measured["milliseconds"][name]["median"]:.1f}'
+        for name in ('plain', 'mmrazor', 'supernet')
+    ]
+    assert f'| {layout} | {" | ".join(times)} |' in page
+    ratio = measured['ratios']['supernet/mmrazor']['median']
+    assert f'| {ratio:.3f} [' in page
+    assert ratio <= 1.03

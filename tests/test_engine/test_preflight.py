@@ -1,29 +1,21 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
 """Wrong input is reported before anything is written.
 
-The first half goes through the training tool as a user does; the second
-tests the pieces.
+Through the training tool, as a user does it.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-import random
-import re
 import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mmpretrain
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.model import BaseModule
 from mmpretrain.registry import MODELS
-from torch import nn
 
 from reducenet_mm.engine import preflight
 
@@ -292,166 +284,3 @@ def test_section_not_there(make_config, refuse):
     line = refuse(config)
     assert 'does not set train_cfg' in line
     assert str(config) in line
-
-
-# The pieces.
-
-
-def test_data_there_or_remote_or_downloaded_passes(tmp_path):
-    (tmp_path / 'train').mkdir()
-    root = str(tmp_path)
-    for dataset in (
-        dict(type='CustomDataset', data_root=root, data_prefix='train'),
-        dict(type='CustomDataset', data_prefix=dict(img_path=root)),
-        dict(type='CustomDataset', data_root='s3://bucket/none'),
-        dict(type='CIFAR10', data_root='none'),
-        dict(
-            type='ConcatDataset',
-            datasets=[dict(type='CIFAR10', data_root='none', download=True)],
-        ),
-    ):
-        loader = dict(dataset=dataset)
-        cfg = Config(dict(default_scope='mmpretrain', loader=loader))
-        preflight.check_data_paths(cfg, 'loader')
-    dataset = dict(type='CIFAR10', data_root='none', download=False)
-    cfg.loader.dataset = dict(type='ConcatDataset', datasets=[dataset])
-    with pytest.raises(
-        FileNotFoundError, match=r'loader\.dataset\.datasets\.0\.data_root'
-    ):
-        preflight.check_data_paths(cfg, 'loader')
-
-
-def test_random_state_and_log_are_left_alone(make_config, save_teacher):
-    cfg = Config.fromfile(make_config(save_teacher()))
-    logger = logging.getLogger('test_preflight')
-
-    def state() -> tuple:
-        return random.getstate(), np.random.get_state()[1].tolist()
-
-    before, torch_before = state(), torch.get_rng_state()
-    preflight.check_config(cfg, ['train_dataloader'], init_weights=True)
-    with preflight.no_side_effects():
-        random.random(), np.random.rand(), torch.rand(1)
-        assert not logger.isEnabledFor(logging.WARNING)
-        assert logger.isEnabledFor(logging.ERROR)
-    assert state() == before
-    assert torch.equal(torch.get_rng_state(), torch_before)
-    assert logger.isEnabledFor(logging.WARNING)
-
-
-def test_config_is_not_changed(make_config, save_teacher):
-    cfg = Config.fromfile(make_config(save_teacher()))
-    before = cfg.pretty_text
-    preflight.check_config(cfg, ['train_dataloader'], init_weights=True)
-    assert cfg.pretty_text == before
-
-
-class Base(BaseModule):
-    def __init__(self, width: int, init_cfg: Any = None) -> None:
-        super().__init__(init_cfg)
-
-
-class HandsOn(Base):
-    def __init__(self, depth: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-
-
-class Inherits(HandsOn):
-    pass
-
-
-class UsesItself(Base):
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(settings.pop('width'))
-        self.settings = settings
-
-
-def function(model: nn.Module, *, part: str = '') -> None:
-    pass
-
-
-def open_function(model: nn.Module, **kwargs: Any) -> None:
-    pass
-
-
-@pytest.mark.parametrize(
-    ('target', 'keys'),
-    [
-        (Base, {'width', 'init_cfg'}),
-        (HandsOn, {'depth', 'width', 'init_cfg'}),
-        (Inherits, {'depth', 'width', 'init_cfg'}),
-        (UsesItself, None),
-        (function, {'model', 'part'}),
-        (open_function, None),
-    ],
-)
-def test_accepted_keys(target, keys):
-    assert preflight.accepted_keys(target) == keys
-
-
-def test_no_model_of_mmpretrain_has_unknown_keys():
-    mim = Path(mmpretrain.__file__).parent / '.mim' / 'configs'
-    files = sorted((mim / '_base_' / 'models').glob('*.py'))
-    checked = 0
-    with preflight.no_side_effects():
-        for file in files:
-            cfg = Config.fromfile(file)
-            cfg.default_scope = 'mmpretrain'
-            nodes = preflight.walk_model(cfg)
-            preflight.check_model_keys(nodes)
-            checked += sum(node.target is not None for node in nodes)
-    assert checked > 3 * len(files) > 0
-
-
-@pytest.fixture
-def plain_and_supernet(
-    make_config: Make,
-) -> tuple[nn.Module, nn.Module]:
-    """The networks without and with branches."""
-    cfg = Config.fromfile(make_config()).model
-    supernet = MODELS.build(cfg)
-    cfg.backbone = dict(
-        type='PlainResNet', depth=8, base_channels=4, in_channels=1
-    )
-    return MODELS.build(cfg), supernet
-
-
-def prefixed(model: nn.Module) -> dict[str, torch.Tensor]:
-    state = model.state_dict()
-    return {f'architecture.{key}': value for key, value in state.items()}
-
-
-def test_check_weights_names_the_likely_cause(plain_and_supernet):
-    plain, supernet = plain_and_supernet
-    distillation = nn.ModuleDict(dict(architecture=supernet))
-    full, student = supernet.state_dict(), plain.state_dict()
-    preflight.check_weights(supernet, full, 'a.pth')
-    lacking = {key: full[key] for key in list(full)[1:]}
-    for model, weights, cause in (
-        (supernet, prefixed(supernet), "Use the student's config"),
-        (distillation, full, 'holds a plain classifier'),
-        (plain, full, 'has branches that the model lacks'),
-        (supernet, student, 'a plain network without branches'),
-        (supernet, lacking, '1 missing keys'),
-    ):
-        with pytest.raises(ValueError, match=cause) as error:
-            preflight.check_weights(model, weights, 'a.pth')
-        assert "'a.pth'" in str(error.value)
-
-
-def test_check_checkpoint_reads_wrapped_and_bare_files(
-    plain_and_supernet, tmp_path
-):
-    _, supernet = plain_and_supernet
-    path = tmp_path / 'a.pth'
-    state = supernet.state_dict()
-    torch.save({f'module.{key}': value for key, value in state.items()}, path)
-    preflight.check_checkpoint(supernet, str(path))
-    path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(ValueError, match='truncated'):
-        preflight.check_checkpoint(supernet, str(path))
-    torch.save(dict(state_dict=dict(epoch=1)), path)
-    with pytest.raises(ValueError, match='no weights'):
-        preflight.check_checkpoint(supernet, str(path))
-    with pytest.raises(FileNotFoundError, match=re.escape('none.pth')):
-        preflight.check_checkpoint(supernet, str(tmp_path / 'none.pth'))

@@ -132,6 +132,29 @@ def test_it_is_a_mmrazor_algorithm(build):
     ]
 
 
+def test_a_preprocessor_config_goes_to_the_architecture(classifier_cfg):
+    cfg = classifier_cfg()
+    inner = cfg.pop('data_preprocessor')
+    outer = dict(num_classes=5, mean=[1.0] * 3, std=[2.0] * 3)
+    for given, mean in (
+        (cfg, 1.0),
+        ({**cfg, 'data_preprocessor': inner}, 0.0),
+    ):
+        algorithm = MODELS.build(
+            dict(
+                _scope_='mmrazor',
+                type='SupernetDistill',
+                architecture=given,
+                data_preprocessor=outer,
+            )
+        )
+        preprocessor = algorithm.data_preprocessor
+        assert preprocessor is algorithm.architecture.data_preprocessor
+        assert preprocessor.mean.flatten().tolist() == [mean] * 3
+    assert 'data_preprocessor' not in cfg
+    assert 'type' not in outer
+
+
 def test_losses_equal_a_hand_computation(build, classifier):
     algorithm = build(norm_stats='inherited').train()
     inputs, samples = batch()

@@ -8,13 +8,10 @@ model = dict(
     _delete_=True,
     _scope_='mmrazor',
     type='SupernetDistill',
-    architecture=dict(
-        _base_.model, data_preprocessor=_base_.data_preprocessor
-    ),
+    architecture=_base_.model,
     teacher_ckpt='./work_dirs/reducenet20-w16-e1_cifar10_teacher',
     reuse=dict(inherit='all', freeze=['classifier']),
     norm_stats='live',
     distiller=_base_.distiller,
 )
-data_preprocessor = None  # The architecture has it.
 optim_wrapper = _base_.student_optim_wrapper

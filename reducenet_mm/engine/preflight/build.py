@@ -45,8 +45,9 @@ def build_model(
         FileNotFoundError: If a checkpoint is not there.
     """
     model_cfg = copy.deepcopy(cfg.model)
-    if cfg.get('data_preprocessor') is not None:
-        model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
+    preprocessor = copy.deepcopy(cfg.get('data_preprocessor'))
+    if preprocessor is not None:
+        model_cfg.setdefault('data_preprocessor', preprocessor)
     scope = cfg.get('default_scope', 'mmengine')
     with DefaultScope.overwrite_default_scope(scope):
         try:

@@ -73,7 +73,8 @@ class SupernetDistill(BaseAlgorithm):
             sources are names inside ``architecture``.
         predict_view: Which network validation, test and prediction answer
             with, ``'student'`` or ``'teacher'``.
-        data_preprocessor: Defaults to the architecture's.
+        data_preprocessor: Defaults to the architecture's. A config is given
+            to the architecture unless that has one of its own.
         init_cfg: As in MMEngine.
         module_inplace: Leave in-place activations; only safe if no recorder
             reads a tensor that one overwrites.
@@ -104,6 +105,16 @@ class SupernetDistill(BaseAlgorithm):
                 'its own config and checkpoint.'
             )
         policy = WeightReuse.from_config(reuse or {})
+        if isinstance(architecture, dict) and isinstance(
+            data_preprocessor, dict
+        ):
+            # The Runner hands over the config's top-level settings, which
+            # have no `type`: the architecture knows which one it wants.
+            architecture = {
+                'data_preprocessor': dict(data_preprocessor),
+                **architecture,
+            }
+            data_preprocessor = None
         super().__init__(
             architecture, data_preprocessor, init_cfg, module_inplace
         )
