@@ -103,3 +103,16 @@ def test_results_quote_the_committed_step_costs(layout):
     ratio = measured['ratios']['supernet/mmrazor']['median']
     assert f'| {ratio:.3f} [' in page
     assert ratio <= 1.03
+
+
+def test_shell_scripts_are_called_with_enough_arguments():
+    calls = re.findall(
+        r'bash (tools/\w+\.sh) ([^#\n]+)',
+        '\n'.join(code_blocks('README.md', 'shell')),
+    )
+    assert len(calls) == 3
+    for script, arguments in calls:
+        required = re.search(
+            r'^require (\d+)', (ROOT / script).read_text(), re.MULTILINE
+        )
+        assert len(arguments.split()) >= int(required[1]), script

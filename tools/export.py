@@ -7,9 +7,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 
-from reducenet_mm.engine.launch import usage_errors
+from reducenet_mm.engine.launch import read_config, usage_errors
 from reducenet_mm.export import ParityError, export_student
 
 
@@ -42,8 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     try:
         with usage_errors('export.py'):
-            config = Config.fromfile(args.config)
-            config.merge_from_dict(args.cfg_options or {})
+            config = read_config(args.config, args.cfg_options)
             result = export_student(config, args.checkpoint, args.out)
     except ParityError as error:
         sys.exit(f'export.py: error: {error}')

@@ -7,8 +7,9 @@ import argparse
 import os
 import os.path as osp
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
@@ -96,24 +97,34 @@ def load_config(args: argparse.Namespace) -> Config:
         FileNotFoundError: If the config file is not there.
         ValueError: If it is not a config, or an option cannot be applied.
     """
-    if not osp.isfile(args.config):
-        raise FileNotFoundError(f'config file {args.config!r} is not there.')
-    try:
-        cfg = Config.fromfile(args.config)
-    except (OSError, SyntaxError, ImportError) as error:
-        raise ValueError(
-            f'config file {args.config!r} cannot be read: {error}'
-        ) from error
-    try:
-        cfg.merge_from_dict(args.cfg_options or {})
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            f'--cfg-options {args.cfg_options} cannot be applied to '
-            f'{args.config!r}: {error}'
-        ) from error
+    cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir')
     cfg.work_dir = cfg.work_dir or default_work_dir(args.config)
+    return cfg
+
+
+def read_config(path: str, options: Mapping[str, Any] | None) -> Config:
+    """Read a config file and merge ``options`` (by dotted key) into it.
+
+    Raises:
+        FileNotFoundError: If the config file is not there.
+        ValueError: If it is not a config, or an option cannot be applied.
+    """
+    if not osp.isfile(path):
+        raise FileNotFoundError(f'config file {path!r} is not there.')
+    try:
+        cfg = Config.fromfile(path)
+    except (OSError, SyntaxError, ImportError) as error:
+        raise ValueError(
+            f'config file {path!r} cannot be read: {error}'
+        ) from error
+    try:
+        cfg.merge_from_dict(dict(options or {}))
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f'--cfg-options {options} cannot be applied to {path!r}: {error}'
+        ) from error
     return cfg
 
 

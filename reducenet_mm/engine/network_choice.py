@@ -10,8 +10,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from reducenet_mm.models.checkpoint_views import (
+    ARCHITECTURE,
     is_distill_state_dict,
     split_state_dict,
+    strip_prefix,
 )
 from reducenet_mm.models.supernet import check_scaler, hosts
 
@@ -77,6 +79,8 @@ def plain_weights(
     scalers = {host.scaler for _, host in hosts(model)}
     if not scalers:
         return student
+    if scalers == {0.0}:
+        return strip_prefix(weights, ARCHITECTURE)
     if teacher is None:
         raise ValueError(
             'this distillation checkpoint has no teacher in it, as it was '
@@ -85,8 +89,6 @@ def plain_weights(
         )
     if scalers == {1.0}:
         return teacher
-    if scalers == {0.0}:
-        return {**teacher, **student}
     raise ValueError(
         'a distillation checkpoint holds the networks for --scaler 1 and '
         f'--scaler 0, got model.backbone.scaler={scalers.pop()}.'

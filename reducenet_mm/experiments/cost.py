@@ -117,6 +117,7 @@ def build_model(cfg: Config) -> Any:
     if hasattr(model, 'load_teacher'):
         with no_side_effects():
             model.load_teacher(model.architecture.state_dict())
+        model.recalibrated = True  # only the cost is asked for
     return model
 
 

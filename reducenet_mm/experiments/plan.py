@@ -96,7 +96,7 @@ def _plan_stage(entry: Entry, pipeline: Pipeline, work_dir: Path) -> Run:
     if entry.epochs is not None:
         options.update(schedule_options(cfg, [entry.epochs]))
         cfg = _merged(entry, options)
-    is_student = 'teacher_ckpt' in cfg.model
+    is_student = 'architecture' in cfg.model
     return Run(
         name=entry.name,
         role='student' if is_student else 'teacher',
@@ -114,7 +114,7 @@ def _plan_control(
 ) -> Run:
     options = _base_options(entry, pipeline)
     cfg = _merged(entry, options)
-    if 'teacher_ckpt' in cfg.model:
+    if 'architecture' in cfg.model:
         raise ValueError(
             'this config needs a teacher (model.teacher_ckpt); a control '
             'must be an ordinary training.'
@@ -157,7 +157,7 @@ def _base_options(entry: Entry, pipeline: Pipeline) -> dict[str, Any]:
 def _merged(entry: Entry, options: dict[str, Any]) -> Config:
     cfg = Config.fromfile(entry.config)
     cfg.merge_from_dict(options)
-    if 'teacher_ckpt' in cfg.get('model', {}):
+    if 'architecture' in cfg.get('model', {}):
         cfg.model.teacher_ckpt = None
     return cfg
 

@@ -55,7 +55,7 @@ def collect(pipeline: Pipeline, outcome: Outcome) -> dict[str, Any]:
         metric=pipeline.metric,
         command=shell_command(sys.argv[:1] + sys.argv),
         versions=versions(),
-        platform=platform.platform(),
+        platform=f'{platform.system()} {platform.machine()}',
         counted=COUNTED,
         stages_multiply_adds=sum(one.run.multiply_adds for one in stages),
         test_images=count_test_images(last.run.cfg),

@@ -173,7 +173,7 @@ def check_resumable(
         state_dict: What is to be loaded into it.
 
     Raises:
-        ValueError: If any key is missing or unexpected.
+        ValueError: If any key is missing, unexpected or of another shape.
     """
     if not is_distill_state_dict(state_dict):
         raise ValueError(
@@ -181,11 +181,17 @@ def check_resumable(
             f'`{ARCHITECTURE}*` keys), so it cannot be resumed or loaded '
             'by it. Give a plain checkpoint as model.teacher_ckpt.'
         )
-    odd = sorted(set(own).symmetric_difference(state_dict))
+    odd = sorted(
+        key
+        for key in {*own, *state_dict}
+        if key not in own
+        or key not in state_dict
+        or own[key].shape != state_dict[key].shape
+    )
     if odd:
         raise ValueError(
-            f'this distillation checkpoint has other keys, e.g. {odd[0]} '
-            f'({len(odd)} in all): it was trained with another '
+            'this distillation checkpoint has other keys or shapes, e.g. '
+            f'{odd[0]} ({len(odd)} in all): it was trained with another '
             'architecture, distiller, reuse, norm_stats or student_init. '
             'Use the config it was trained with.'
         )

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .layers import ReduceConv2d
+from .layers import ExpandBranch, ReduceConv2d
 
 BRANCHES = ('expand',)
 """Names of the children which a host convolution may carry."""
@@ -217,6 +217,13 @@ def _select_convs(
             f'{type(model).__name__}; its convolutions are named like '
             f'{list(convs)[:5]}.'
         )
+    for name, module in model.named_modules():
+        reserved = name.rpartition('.')[2] in BRANCHES
+        if reserved and not isinstance(module, ExpandBranch):
+            raise ValueError(
+                f'cannot graft {type(model).__name__}: its own module '
+                f'`{name}` has the name of a branch. Rename it in the host.'
+            )
     for name, conv in chosen.items():
         if type(conv) is not nn.Conv2d:
             raise ValueError(

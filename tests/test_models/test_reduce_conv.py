@@ -111,6 +111,11 @@ def test_a_bad_expansion_is_refused(expansion):
         ReduceConv2d(3, 4, 3, expansion=expansion)
 
 
+def test_norms_without_a_scale_are_refused():
+    with pytest.raises(ValueError, match='norm_cfg=.*without a scale'):
+        ReduceConv2d(3, 4, 3, norm_cfg=dict(type='IN'))
+
+
 @pytest.mark.parametrize('scaler', [1.0, 0.5])
 def test_fusing_a_norm_into_an_active_branch_is_refused(scaler):
     net = nn.Sequential(ReduceConv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4))

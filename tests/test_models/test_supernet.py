@@ -113,6 +113,14 @@ def test_graft_refuses_and_leaves_the_model_unchanged(targets, message):
     assert type(net[0]) is nn.Conv2d
 
 
+def test_graft_refuses_a_host_that_uses_a_branchs_name():
+    net = nn.ModuleDict(
+        dict(expand=nn.Conv2d(3, 4, 1), other=nn.Conv2d(3, 4, 1))
+    )
+    with pytest.raises(ValueError, match='`expand` has the name of a branch'):
+        graft(net, 'other')
+
+
 def test_graft_checks_the_expansion_before_it_changes_anything():
     net = nn.Sequential(nn.Conv2d(3, 4, 1))
     with pytest.raises(ValueError, match='expansion must be'):

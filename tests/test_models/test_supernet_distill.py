@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.model import ExponentialMovingAverage
 from mmengine.optim import build_optim_wrapper
+from mmengine.runner.checkpoint import load_state_dict
 from mmpretrain.structures import DataSample
 from mmrazor.models.algorithms import BaseAlgorithm
 from mmrazor.registry import MODELS
@@ -72,6 +73,7 @@ def build(classifier_cfg, classifier):
             )
         )
         algorithm.init_weights()
+        algorithm.recalibrated = True  # by hand, instead of the hook
         if load:
             algorithm.load_teacher(classifier.state_dict())
         return algorithm
@@ -240,8 +242,9 @@ def test_the_overlay_is_exactly_what_may_change(build, norm_stats, freeze):
     }
 
 
-def test_frozen_stages_stay_out_of_the_overlay(build):
-    algorithm = build(backbone=dict(frozen_stages=1))
+@pytest.mark.parametrize('norm_stats', ['live', 'recalibrated'])
+def test_frozen_stages_stay_out_of_the_overlay(build, norm_stats):
+    algorithm = build(backbone=dict(frozen_stages=1), norm_stats=norm_stats)
     names = algorithm.teacher_overlay.tensors()
     assert names
     assert not [n for n in names if 'layer1' in n or 'backbone.conv1' in n]
@@ -509,6 +512,38 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(build):
     state = build(norm_stats='inherited').state_dict()
     with pytest.raises(ValueError, match='another .* norm_stats'):
         build(norm_stats='live').load_state_dict(state, strict=False)
+
+
+def test_another_width_is_not_loaded_by_mmengines_lenient_loader(build):
+    state = {
+        key: torch.zeros(*value.shape, 2) if 'layer2' in key else value
+        for key, value in build().state_dict().items()
+    }
+    with pytest.raises(ValueError, match='other keys or shapes'):
+        load_state_dict(build(), state, strict=False)
+
+
+@pytest.mark.parametrize('other', [dict(base_channels=8), dict(depth=14)])
+def test_an_unfit_student_init_is_refused(
+    build, classifier, classifier_cfg, save, other
+):
+    path = save(MODELS.build(classifier_cfg(**other)), 'student.pth')
+    with pytest.raises(ValueError, match='model.student_init=.*another'):
+        build(teacher_ckpt=save(classifier), student_init=path)
+    with pytest.raises(FileNotFoundError, match='model.student_init=.*absent'):
+        build(teacher_ckpt=save(classifier), student_init='absent.pth')
+
+
+def test_recalibration_must_have_happened(build):
+    algorithm = build(norm_stats='recalibrated')
+    algorithm.recalibrated = False
+    with pytest.raises(RuntimeError, match='add .*SupernetSwitchHook'):
+        algorithm.loss(*batch())
+
+
+def test_nothing_to_recalibrate_is_refused(build):
+    with pytest.raises(ValueError, match="Use 'inherited'"):
+        build(norm_stats='recalibrated', backbone=dict(norm_eval=True))
 
 
 def test_student_init_starts_from_another_student(build, classifier, save):

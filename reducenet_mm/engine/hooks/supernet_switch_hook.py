@@ -8,6 +8,7 @@ from itertools import islice
 from math import ceil
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
@@ -17,7 +18,6 @@ from torch import nn
 
 from reducenet_mm.models.supernet import (
     TEACHER,
-    student_norms,
     using_view,
 )
 from reducenet_mm.registry import HOOKS
@@ -59,7 +59,8 @@ class SupernetSwitchHook(Hook):
         model.check_ready()
         if runner.iter > 0:
             return
-        measured = {'student': self._validate(runner, model)}
+        student = model.architecture  # whatever model.predict_view says
+        measured = {'student': self._validate(runner, student)}
         if model.teacher_overlay is not None or model.student_init is None:
             teacher = self._validate(runner, _teacher(model))
             runner.message_hub.update_info(TEACHER_METRICS, teacher)
@@ -68,7 +69,7 @@ class SupernetSwitchHook(Hook):
             loader = runner.train_dataloader
             images = loader.batch_size * get_world_size()
             recalibrate(model, loader, ceil(self.recalib_samples / images))
-            measured['student_recalibrated'] = self._validate(runner, model)
+            measured['student_recalibrated'] = self._validate(runner, student)
         _log_switch(runner, measured)
 
     def after_val_epoch(
@@ -98,12 +99,13 @@ class SupernetSwitchHook(Hook):
             loop.evaluator.process(data_samples=outputs, data_batch=batch)
         metrics = loop.evaluator.evaluate(len(loop.dataloader.dataset))
         model.train()
-        return {name: float(value) for name, value in metrics.items()}
+        # Some metrics are tables; a drop is only of numbers.
+        return {k: float(v) for k, v in metrics.items() if np.ndim(v) == 0}
 
 
 @torch.no_grad()
 def recalibrate(model: Any, loader: Iterable[Any], num_batches: int) -> None:
-    """Re-estimate the statistics of the norms that the student executes.
+    """Re-estimate the statistics of the student's norms (``moving_norms``).
 
     They become the averages, over batches and processes, of the batches'
     means and variances ("Rethinking Batch in BatchNorm", 2021, section 3).
@@ -114,7 +116,8 @@ def recalibrate(model: Any, loader: Iterable[Any], num_batches: int) -> None:
         loader: Training batches, augmented as in training.
         num_batches: How many of them to use, on each process.
     """
-    norms = [norm for _, norm in student_norms(model.architecture)]
+    student = model.architecture
+    norms = [student.get_submodule(name) for name in model.moving_norms]
     momentums = [norm.momentum for norm in norms]
     model.eval()
     for norm in norms:
@@ -122,11 +125,12 @@ def recalibrate(model: Any, loader: Iterable[Any], num_batches: int) -> None:
         norm.momentum = None  # a plain average over all batches
         norm.train()
     for batch in islice(loader, num_batches):
-        model(**model.data_preprocessor(batch, False))
+        student(**model.data_preprocessor(batch, False))
     for norm, momentum in zip(norms, momentums, strict=True):
         norm.momentum = momentum
         all_reduce(norm.running_mean, op='mean')
         all_reduce(norm.running_var, op='mean')
+    model.recalibrated = True
     model.train()
 
 

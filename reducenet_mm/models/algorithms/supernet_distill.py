@@ -62,13 +62,13 @@ class SupernetDistill(BaseAlgorithm):
             a distillation checkpoint holds both networks.
         student_init: Checkpoint of the student to start from when it is not
             the teacher without branches: an exported student or a
-            distillation checkpoint.
+            distillation checkpoint. Needed for resuming too.
         reuse: ``dict(inherit='all', freeze=[...])``, see
             :class:`WeightReuse`.
         norm_stats: Statistics of the student's batch norms:
-            ``'inherited'`` keeps the teacher's; ``'recalibrated'`` estimates
-            them anew at the switch (by ``SupernetSwitchHook``) and keeps
-            those; ``'live'`` lets them follow the batches as usual.
+            ``'inherited'`` keeps those it starts from; ``'recalibrated'``
+            estimates them anew at the switch (by ``SupernetSwitchHook``)
+            and keeps those; ``'live'`` lets them follow the batches.
         distiller: Config of MMRazor's ``ConfigurableDistiller``. Recorder
             sources are names inside ``architecture``.
         predict_view: Which network validation, test and prediction answer
@@ -128,9 +128,11 @@ class SupernetDistill(BaseAlgorithm):
         self.norm_stats = norm_stats
         self.predict_view = predict_view
         self.distillation_stopped = False  # MMRazor's StopDistillHook sets it
+        self.recalibrated = False  # SupernetSwitchHook sets it
         self._loaded = False
         policy.freeze_(self.architecture)
         apply_view(self.architecture, STUDENT)
+        self.moving_norms = self._find_moving_norms()
         self.distiller: ConfigurableDistiller | None = None
         self.teacher_overlay: TeacherOverlay | None = None
         if distiller is not None:
@@ -146,13 +148,25 @@ class SupernetDistill(BaseAlgorithm):
         if self.student_init is not None:
             state = self.architecture.state_dict()
             return [name for name in state if not is_branch_key(name)]
-        norms = dict(student_norms(self.architecture))
+        return changing_names(self.architecture, self.moving_norms)
+
+    def _find_moving_norms(self) -> tuple[str, ...]:
+        """Names of the norms whose statistics may leave the teacher's.
+
+        The host's ``frozen_stages`` and ``norm_eval`` are respected.
+        """
         if self.norm_stats == 'inherited':
-            norms = {}
-        elif self.norm_stats == 'live':
-            self.train()
-            norms = {n: norm for n, norm in norms.items() if norm.training}
-        return changing_names(self.architecture, norms)
+            return ()
+        self.architecture.train()
+        norms = student_norms(self.architecture)
+        moving = tuple(name for name, norm in norms if norm.training)
+        if self.norm_stats == 'recalibrated' and not moving:
+            raise ValueError(
+                "model.norm_stats='recalibrated', but the architecture has no "
+                'batch norm whose statistics may move (norm_eval, '
+                "frozen_stages or another norm). Use 'inherited'."
+            )
+        return moving
 
     def init_weights(self) -> None:
         """Initialise, then load teacher and student where configured.
@@ -208,7 +222,7 @@ class SupernetDistill(BaseAlgorithm):
         """Refuse, strictly, any state dict that is not this algorithm's."""
         check_resumable(self.state_dict(), strip_prefix(state_dict, prefix))
         super()._load_from_state_dict(state_dict, prefix, *args)
-        self._loaded = True
+        self._loaded = self.recalibrated = True
 
     def check_ready(self) -> None:
         """Raise unless the teacher has been loaded.
@@ -264,6 +278,12 @@ class SupernetDistill(BaseAlgorithm):
             ``student.<name>`` and ``distill.<name>``.
         """
         self.check_ready()
+        if self.norm_stats == 'recalibrated' and not self.recalibrated:
+            raise RuntimeError(
+                "model.norm_stats='recalibrated', but nothing has "
+                "recalibrated: add dict(type='SupernetSwitchHook') to "
+                'custom_hooks.'
+            )
         distiller = self.distiller
         if distiller is None or self.distillation_stopped:
             losses = self.architecture(inputs, data_samples, mode='loss')

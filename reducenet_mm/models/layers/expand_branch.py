@@ -34,7 +34,8 @@ class ExpandBranch(nn.Module):
             the branch leaves the host's output as it is, bit for bit.
 
     Raises:
-        ValueError: If ``expansion`` is not an integer >= 1.
+        ValueError: If ``expansion`` is not an integer >= 1, or the norms
+            have no scale.
     """
 
     def __init__(
@@ -59,6 +60,12 @@ class ExpandBranch(nn.Module):
         self.act = build_activation_layer(act_cfg)
         self.conv2 = nn.Conv2d(width, host.out_channels, 1, bias=False)
         self.norm2 = build_norm_layer(norm_cfg, host.out_channels)[1]
+        if getattr(self.norm2, 'weight', None) is None:
+            raise ValueError(
+                f'norm_cfg={norm_cfg} builds norms without a scale, which '
+                'the branch needs to start from zero. Set affine=True in '
+                '`norm_cfg`.'
+            )
         self.reset_output_scale()
 
     def reset_output_scale(self) -> None:
