@@ -4,123 +4,28 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.model import ExponentialMovingAverage
-from mmengine.optim import build_optim_wrapper
-from mmengine.runner.checkpoint import load_state_dict
-from mmpretrain.structures import DataSample
 from mmrazor.models.algorithms import BaseAlgorithm
 from mmrazor.registry import MODELS
 
 from reducenet_mm import set_scaler
 from reducenet_mm.models.checkpoint_views import split_state_dict
-from reducenet_mm.models.supernet import (
-    hosts,
-    is_branch_key,
-    student_norms,
+from reducenet_mm.models.supernet import hosts, is_branch_key, student_norms
+from tests.test_models.distillation import (
+    TAU,
+    WEIGHT,
+    assert_teacher_is,
+    batch,
+    optimizer,
+    teacher_copy,
+    train,
 )
-from tests.conftest import randomise_norms
 
-TAU, WEIGHT = 3.0, 0.7
-
-
-def soft_labels() -> dict:
-    logits = dict(logits=dict(type='ModuleOutputs', source='head.fc'))
-    return dict(
-        type='ConfigurableDistiller',
-        student_recorders=logits,
-        teacher_recorders=copy.deepcopy(logits),
-        distill_losses=dict(
-            loss_kl=dict(
-                type='KLDivergence',
-                tau=TAU,
-                loss_weight=WEIGHT,
-                reduction='batchmean',
-            )
-        ),
-        loss_forward_mappings=dict(
-            loss_kl=dict(
-                preds_S=dict(recorder='logits', from_student=True),
-                preds_T=dict(recorder='logits', from_student=False),
-            )
-        ),
-    )
-
-
-def batch(size=4):
-    generator = torch.Generator().manual_seed(7)
-    inputs = torch.randn(size, 3, 8, 8, generator=generator)
-    samples = [DataSample().set_gt_label(i % 5) for i in range(size)]
-    return inputs, samples
-
-
-@pytest.fixture
-def build(classifier_cfg, classifier):
-    """Build the algorithm on the trained ``classifier`` as its teacher."""
-
-    def _build(load=True, backbone=None, **settings: Any):
-        settings.setdefault('distiller', soft_labels())
-        algorithm = MODELS.build(
-            dict(
-                _scope_='mmrazor',
-                type='SupernetDistill',
-                architecture=classifier_cfg(**(backbone or {})),
-                **settings,
-            )
-        )
-        algorithm.init_weights()
-        algorithm.recalibrated = True  # by hand, instead of the hook
-        if load:
-            algorithm.load_teacher(classifier.state_dict())
-        return algorithm
-
-    return _build
-
-
-def optimizer(algorithm):
-    return build_optim_wrapper(
-        algorithm,
-        dict(
-            constructor='TrainableOptimWrapperConstructor',
-            optimizer=dict(
-                type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-2
-            ),
-        ),
-    )
-
-
-def train(algorithm, steps=3, optim=None):
-    optim = optim or optimizer(algorithm)
-    algorithm.train()
-    for _ in range(steps):
-        inputs, samples = batch()
-        losses, _ = algorithm.parse_losses(algorithm.loss(inputs, samples))
-        optim.update_params(losses)
-    return optim
-
-
-def teacher_copy(classifier):
-    return copy.deepcopy(classifier).eval()
-
-
-def assert_teacher_is(algorithm, reference):
-    """Bit for bit, on a fixed batch, in every mode the algorithm has."""
-    inputs, samples = batch()
-    mode = algorithm.training
-    with torch.no_grad():
-        expected = reference(inputs, mode='tensor')
-    assert torch.equal(algorithm.teacher(inputs), expected)
-    predicted = algorithm.teacher(inputs, samples, mode='predict')
-    scores = torch.stack([sample.pred_score for sample in predicted])
-    assert torch.equal(scores, expected.softmax(1))
-    assert algorithm.training == mode
-
-
-# --- what it is -----------------------------------------------------------
+# what it is 
 
 
 def test_it_is_a_mmrazor_algorithm(build):
@@ -217,7 +122,7 @@ def test_the_teachers_own_loss_is_not_computed(build):
     assert len(calls) == 1
 
 
-# --- I1: two networks in one file -------------------------------------------
+# I1: two networks in one file 
 
 
 @pytest.mark.parametrize('freeze', [[], ['classifier']])
@@ -275,7 +180,7 @@ def test_one_instance_holds_frozen_tensors_once(build):
     assert len(stored) == len(set(stored))
 
 
-# --- I2, I3: the teacher's function is fixed ---------------------------------
+# I2, I3: the teacher's function is fixed 
 
 
 @pytest.mark.parametrize('norm_stats', ['inherited', 'recalibrated', 'live'])
@@ -414,212 +319,3 @@ def test_the_optimizer_holds_exactly_what_trains(build):
         n for n, p in algorithm.named_parameters() if p.requires_grad
     }
     assert not [n for n in names if 'expand' in n or 'head' in n]
-
-
-# --- I5: strict loading ------------------------------------------------------
-
-
-@pytest.fixture
-def save(tmp_path):
-    def _save(model, name='teacher.pth'):
-        path = tmp_path / name
-        torch.save(dict(state_dict=model.state_dict()), path)
-        return str(path)
-
-    return _save
-
-
-def test_the_student_starts_as_the_teacher(build, classifier, save):
-    algorithm = build(load=False, teacher_ckpt=save(classifier))
-    assert_teacher_is(algorithm, teacher_copy(classifier))
-    own = algorithm.architecture.state_dict()
-    for key, value in classifier.state_dict().items():
-        assert torch.equal(own[key], value), key
-
-
-def test_a_work_dir_means_its_last_checkpoint(
-    build, classifier, save, tmp_path
-):
-    save(classifier, 'epoch_3.pth')
-    (tmp_path / 'last_checkpoint').write_text('/elsewhere/epoch_3.pth')
-    algorithm = build(load=False, teacher_ckpt=str(tmp_path))
-    assert_teacher_is(algorithm, teacher_copy(classifier))
-
-
-@pytest.mark.parametrize(
-    ('other', 'message'),
-    [
-        (dict(base_channels=8), r'another width \(`base_channels`\)'),
-        (dict(expansion=3), 'another `expansion`'),
-        (dict(depth=14), 'another `depth`'),
-        (
-            dict(type='PlainResNet', expansion=None),
-            'plain network without branches',
-        ),
-    ],
-)
-def test_another_network_is_refused(
-    build, classifier_cfg, save, other, message
-):
-    cfg = classifier_cfg(**other)
-    if cfg['backbone']['expansion'] is None:
-        del cfg['backbone']['expansion']
-    path = save(randomise_norms(MODELS.build(cfg)))
-    with pytest.raises(ValueError, match=message) as error:
-        build(load=False, teacher_ckpt=path)
-    assert f'model.teacher_ckpt={path!r}' in str(error.value)
-
-
-def test_a_distillation_checkpoint_is_refused_as_teacher(build, save):
-    path = save(build())
-    with pytest.raises(ValueError, match='This is a distillation checkpoint'):
-        build(load=False, teacher_ckpt=path)
-
-
-def test_missing_or_empty_teachers_are_refused(build, tmp_path):
-    with pytest.raises(FileNotFoundError, match='model.teacher_ckpt=.*absent'):
-        build(load=False, teacher_ckpt=str(tmp_path / 'absent.pth'))
-    with pytest.raises(FileNotFoundError, match='without a finished'):
-        build(load=False, teacher_ckpt=str(tmp_path))
-    torch.save(dict(state_dict={}), tmp_path / 'empty.pth')
-    with pytest.raises(ValueError, match='holds no weights'):
-        build(load=False, teacher_ckpt=str(tmp_path / 'empty.pth'))
-
-
-def test_a_refused_teacher_changes_nothing(build, classifier):
-    algorithm = build()
-    before = copy.deepcopy(algorithm.state_dict())
-    broken = classifier.state_dict()
-    broken.pop('backbone.layer3.0.conv2.weight')
-    with pytest.raises(ValueError, match='1 missing keys'):
-        algorithm.load_teacher(broken)
-    after = algorithm.state_dict()
-    assert all(torch.equal(after[k], before[k]) for k in before)
-
-
-def test_training_without_a_teacher_is_refused(build):
-    algorithm = build(load=False)
-    with pytest.raises(RuntimeError, match='Set model.teacher_ckpt'):
-        algorithm.loss(*batch())
-
-
-def test_a_plain_checkpoint_is_not_resumed(build, classifier):
-    with pytest.raises(ValueError, match='not one of a distillation stage'):
-        build().load_state_dict(classifier.state_dict(), strict=False)
-
-
-def test_a_checkpoint_of_other_settings_is_not_resumed(build):
-    state = build(norm_stats='inherited').state_dict()
-    with pytest.raises(ValueError, match='another .* norm_stats'):
-        build(norm_stats='live').load_state_dict(state, strict=False)
-
-
-def test_another_width_is_not_loaded_by_mmengines_lenient_loader(build):
-    state = {
-        key: torch.zeros(*value.shape, 2) if 'layer2' in key else value
-        for key, value in build().state_dict().items()
-    }
-    with pytest.raises(ValueError, match='other keys or shapes'):
-        load_state_dict(build(), state, strict=False)
-
-
-@pytest.mark.parametrize('other', [dict(base_channels=8), dict(depth=14)])
-def test_an_unfit_student_init_is_refused(
-    build, classifier, classifier_cfg, save, other
-):
-    path = save(MODELS.build(classifier_cfg(**other)), 'student.pth')
-    with pytest.raises(ValueError, match='model.student_init=.*another'):
-        build(teacher_ckpt=save(classifier), student_init=path)
-    with pytest.raises(FileNotFoundError, match='model.student_init=.*absent'):
-        build(teacher_ckpt=save(classifier), student_init='absent.pth')
-
-
-def test_recalibration_must_have_happened(build):
-    algorithm = build(norm_stats='recalibrated')
-    algorithm.recalibrated = False
-    with pytest.raises(RuntimeError, match='add .*SupernetSwitchHook'):
-        algorithm.loss(*batch())
-
-
-def test_nothing_to_recalibrate_is_refused(build):
-    with pytest.raises(ValueError, match="Use 'inherited'"):
-        build(norm_stats='recalibrated', backbone=dict(norm_eval=True))
-
-
-def test_student_init_starts_from_another_student(build, classifier, save):
-    stage = build()
-    train(stage)
-    _, student = split_state_dict(stage.state_dict())
-    for source in (
-        save(stage, 'distill.pth'),
-        save(_Holder(student), 's.pth'),
-    ):
-        algorithm = build(
-            load=False,
-            teacher_ckpt=save(classifier),
-            student_init=source,
-            norm_stats='inherited',
-            reuse=dict(freeze=['classifier']),
-        )
-        own = algorithm.architecture.state_dict()
-        assert all(torch.equal(own[k], v) for k, v in student.items())
-        assert_teacher_is(algorithm, teacher_copy(classifier))
-        train(algorithm)
-        assert_teacher_is(algorithm, teacher_copy(classifier))
-
-
-class _Holder:
-    def __init__(self, state):
-        self.state = state
-
-    def state_dict(self):
-        return self.state
-
-
-# --- bad settings ------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ('settings', 'message'),
-    [
-        (dict(norm_stats='frozen'), "norm_stats must be .* got 'frozen'"),
-        (dict(predict_view='both'), "predict_view must be .* got 'both'"),
-        (dict(reuse=dict(inherit='none')), "reuse.inherit .* got 'none'"),
-        (dict(reuse=dict(freeze='classifier')), r"freeze=\['classifier'\]"),
-        (dict(reuse=dict(freeze=['stem2'])), r"unknown roles \['stem2'\]"),
-        (dict(reuse=dict(frezze=[])), r"unknown keys \['frezze'\]"),
-        (
-            dict(predict_view='teacher', distiller=None),
-            'needs model.distiller',
-        ),
-        (
-            dict(
-                backbone=dict(frozen_stages=3),
-                reuse=dict(freeze=['classifier']),
-            ),
-            'nothing is left to train',
-        ),
-    ],
-)
-def test_bad_settings_are_refused(build, settings, message):
-    with pytest.raises(ValueError, match=message):
-        build(**settings)
-
-
-def test_an_architecture_without_branches_is_refused(classifier_cfg):
-    cfg = classifier_cfg(type='PlainResNet')
-    del cfg['backbone']['expansion']
-    with pytest.raises(ValueError, match='no ReduceNet branch'):
-        MODELS.build(
-            dict(_scope_='mmrazor', type='SupernetDistill', architecture=cfg)
-        )
-
-
-def test_predict_view_answers_with_that_network(build, classifier):
-    inputs, _ = batch()
-    teacher, student = teacher_copy(classifier), teacher_copy(classifier)
-    set_scaler(student, 0.0)
-    for view, expected in (('teacher', teacher), ('student', student)):
-        algorithm = build(predict_view=view).eval()
-        assert torch.equal(algorithm(inputs), expected(inputs))
-    assert not torch.equal(teacher(inputs), student(inputs))

@@ -1,0 +1,45 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Fixtures of the tests of SupernetDistill."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from mmrazor.registry import MODELS
+
+from tests.test_models.distillation import soft_labels
+
+
+@pytest.fixture
+def build(classifier_cfg, classifier):
+    """Build the algorithm on the trained ``classifier`` as its teacher."""
+
+    def _build(load=True, backbone=None, **settings: Any):
+        settings.setdefault('distiller', soft_labels())
+        algorithm = MODELS.build(
+            dict(
+                _scope_='mmrazor',
+                type='SupernetDistill',
+                architecture=classifier_cfg(**(backbone or {})),
+                **settings,
+            )
+        )
+        algorithm.init_weights()
+        algorithm.recalibrated = True  # by hand, instead of the hook
+        if load:
+            algorithm.load_teacher(classifier.state_dict())
+        return algorithm
+
+    return _build
+
+
+@pytest.fixture
+def save(tmp_path):
+    def _save(model, name='teacher.pth'):
+        path = tmp_path / name
+        torch.save(dict(state_dict=model.state_dict()), path)
+        return str(path)
+
+    return _save

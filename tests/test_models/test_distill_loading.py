@@ -1,0 +1,219 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""SupernetDistill: strict loading, and settings that are refused."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from mmengine.runner.checkpoint import load_state_dict
+from mmrazor.registry import MODELS
+
+from reducenet_mm import set_scaler
+from reducenet_mm.models.checkpoint_views import split_state_dict
+from tests.conftest import randomise_norms
+from tests.test_models.distillation import (
+    assert_teacher_is,
+    batch,
+    teacher_copy,
+    train,
+)
+
+# I5: strict loading 
+
+
+def test_the_student_starts_as_the_teacher(build, classifier, save):
+    algorithm = build(load=False, teacher_ckpt=save(classifier))
+    assert_teacher_is(algorithm, teacher_copy(classifier))
+    own = algorithm.architecture.state_dict()
+    for key, value in classifier.state_dict().items():
+        assert torch.equal(own[key], value), key
+
+
+def test_a_work_dir_means_its_last_checkpoint(
+    build, classifier, save, tmp_path
+):
+    save(classifier, 'epoch_3.pth')
+    (tmp_path / 'last_checkpoint').write_text('/elsewhere/epoch_3.pth')
+    algorithm = build(load=False, teacher_ckpt=str(tmp_path))
+    assert_teacher_is(algorithm, teacher_copy(classifier))
+
+
+@pytest.mark.parametrize(
+    ('other', 'message'),
+    [
+        (dict(base_channels=8), r'another width \(`base_channels`\)'),
+        (dict(expansion=3), 'another `expansion`'),
+        (dict(depth=14), 'another `depth`'),
+        (
+            dict(type='PlainResNet', expansion=None),
+            'plain network without branches',
+        ),
+    ],
+)
+def test_another_network_is_refused(
+    build, classifier_cfg, save, other, message
+):
+    cfg = classifier_cfg(**other)
+    if cfg['backbone']['expansion'] is None:
+        del cfg['backbone']['expansion']
+    path = save(randomise_norms(MODELS.build(cfg)))
+    with pytest.raises(ValueError, match=message) as error:
+        build(load=False, teacher_ckpt=path)
+    assert f'model.teacher_ckpt={path!r}' in str(error.value)
+
+
+def test_a_distillation_checkpoint_is_refused_as_teacher(build, save):
+    path = save(build())
+    with pytest.raises(ValueError, match='This is a distillation checkpoint'):
+        build(load=False, teacher_ckpt=path)
+
+
+def test_missing_or_empty_teachers_are_refused(build, tmp_path):
+    with pytest.raises(FileNotFoundError, match='model.teacher_ckpt=.*absent'):
+        build(load=False, teacher_ckpt=str(tmp_path / 'absent.pth'))
+    with pytest.raises(FileNotFoundError, match='without a finished'):
+        build(load=False, teacher_ckpt=str(tmp_path))
+    torch.save(dict(state_dict={}), tmp_path / 'empty.pth')
+    with pytest.raises(ValueError, match='holds no weights'):
+        build(load=False, teacher_ckpt=str(tmp_path / 'empty.pth'))
+
+
+def test_a_refused_teacher_changes_nothing(build, classifier):
+    algorithm = build()
+    before = copy.deepcopy(algorithm.state_dict())
+    broken = classifier.state_dict()
+    broken.pop('backbone.layer3.0.conv2.weight')
+    with pytest.raises(ValueError, match='1 missing keys'):
+        algorithm.load_teacher(broken)
+    after = algorithm.state_dict()
+    assert all(torch.equal(after[k], before[k]) for k in before)
+
+
+def test_training_without_a_teacher_is_refused(build):
+    algorithm = build(load=False)
+    with pytest.raises(RuntimeError, match='Set model.teacher_ckpt'):
+        algorithm.loss(*batch())
+
+
+def test_a_plain_checkpoint_is_not_resumed(build, classifier):
+    with pytest.raises(ValueError, match='not one of a distillation stage'):
+        build().load_state_dict(classifier.state_dict(), strict=False)
+
+
+def test_a_checkpoint_of_other_settings_is_not_resumed(build):
+    state = build(norm_stats='inherited').state_dict()
+    with pytest.raises(ValueError, match='another .* norm_stats'):
+        build(norm_stats='live').load_state_dict(state, strict=False)
+
+
+def test_another_width_is_not_loaded_by_mmengines_lenient_loader(build):
+    state = {
+        key: torch.zeros(*value.shape, 2) if 'layer2' in key else value
+        for key, value in build().state_dict().items()
+    }
+    with pytest.raises(ValueError, match='other keys or shapes'):
+        load_state_dict(build(), state, strict=False)
+
+
+@pytest.mark.parametrize('other', [dict(base_channels=8), dict(depth=14)])
+def test_an_unfit_student_init_is_refused(
+    build, classifier, classifier_cfg, save, other
+):
+    path = save(MODELS.build(classifier_cfg(**other)), 'student.pth')
+    with pytest.raises(ValueError, match='model.student_init=.*another'):
+        build(teacher_ckpt=save(classifier), student_init=path)
+    with pytest.raises(FileNotFoundError, match='model.student_init=.*absent'):
+        build(teacher_ckpt=save(classifier), student_init='absent.pth')
+
+
+def test_recalibration_must_have_happened(build):
+    algorithm = build(norm_stats='recalibrated')
+    algorithm.recalibrated = False
+    with pytest.raises(RuntimeError, match='add .*SupernetSwitchHook'):
+        algorithm.loss(*batch())
+
+
+def test_nothing_to_recalibrate_is_refused(build):
+    with pytest.raises(ValueError, match="Use 'inherited'"):
+        build(norm_stats='recalibrated', backbone=dict(norm_eval=True))
+
+
+def test_student_init_starts_from_another_student(build, classifier, save):
+    stage = build()
+    train(stage)
+    _, student = split_state_dict(stage.state_dict())
+    for source in (
+        save(stage, 'distill.pth'),
+        save(_Holder(student), 's.pth'),
+    ):
+        algorithm = build(
+            load=False,
+            teacher_ckpt=save(classifier),
+            student_init=source,
+            norm_stats='inherited',
+            reuse=dict(freeze=['classifier']),
+        )
+        own = algorithm.architecture.state_dict()
+        assert all(torch.equal(own[k], v) for k, v in student.items())
+        assert_teacher_is(algorithm, teacher_copy(classifier))
+        train(algorithm)
+        assert_teacher_is(algorithm, teacher_copy(classifier))
+
+
+class _Holder:
+    def __init__(self, state):
+        self.state = state
+
+    def state_dict(self):
+        return self.state
+
+
+# bad settings 
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        (dict(norm_stats='frozen'), "norm_stats must be .* got 'frozen'"),
+        (dict(predict_view='both'), "predict_view must be .* got 'both'"),
+        (dict(reuse=dict(inherit='none')), "reuse.inherit .* got 'none'"),
+        (dict(reuse=dict(freeze='classifier')), r"freeze=\['classifier'\]"),
+        (dict(reuse=dict(freeze=['stem2'])), r"unknown roles \['stem2'\]"),
+        (dict(reuse=dict(frezze=[])), r"unknown keys \['frezze'\]"),
+        (
+            dict(predict_view='teacher', distiller=None),
+            'needs model.distiller',
+        ),
+        (
+            dict(
+                backbone=dict(frozen_stages=3),
+                reuse=dict(freeze=['classifier']),
+            ),
+            'nothing is left to train',
+        ),
+    ],
+)
+def test_bad_settings_are_refused(build, settings, message):
+    with pytest.raises(ValueError, match=message):
+        build(**settings)
+
+
+def test_an_architecture_without_branches_is_refused(classifier_cfg):
+    cfg = classifier_cfg(type='PlainResNet')
+    del cfg['backbone']['expansion']
+    with pytest.raises(ValueError, match='no ReduceNet branch'):
+        MODELS.build(
+            dict(_scope_='mmrazor', type='SupernetDistill', architecture=cfg)
+        )
+
+
+def test_predict_view_answers_with_that_network(build, classifier):
+    inputs, _ = batch()
+    teacher, student = teacher_copy(classifier), teacher_copy(classifier)
+    set_scaler(student, 0.0)
+    for view, expected in (('teacher', teacher), ('student', student)):
+        algorithm = build(predict_view=view).eval()
+        assert torch.equal(algorithm(inputs), expected(inputs))
+    assert not torch.equal(teacher(inputs), student(inputs))
