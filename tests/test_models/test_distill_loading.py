@@ -20,7 +20,7 @@ from tests.test_models.distillation import (
     train,
 )
 
-# I5: strict loading 
+# I5: strict loading
 
 
 def test_the_student_starts_as_the_teacher(build, classifier, save):
@@ -170,7 +170,7 @@ class _Holder:
         return self.state
 
 
-# bad settings 
+# bad settings
 
 
 @pytest.mark.parametrize(

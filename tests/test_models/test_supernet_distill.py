@@ -25,7 +25,7 @@ from tests.test_models.distillation import (
     train,
 )
 
-# what it is 
+# what it is
 
 
 def test_it_is_a_mmrazor_algorithm(build):
@@ -122,7 +122,7 @@ def test_the_teachers_own_loss_is_not_computed(build):
     assert len(calls) == 1
 
 
-# I1: two networks in one file 
+# I1: two networks in one file
 
 
 @pytest.mark.parametrize('freeze', [[], ['classifier']])
@@ -180,7 +180,7 @@ def test_one_instance_holds_frozen_tensors_once(build):
     assert len(stored) == len(set(stored))
 
 
-# I2, I3: the teacher's function is fixed 
+# I2, I3: the teacher's function is fixed
 
 
 @pytest.mark.parametrize('norm_stats', ['inherited', 'recalibrated', 'live'])
