@@ -1,20 +1,28 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
 """The registries this package adds to; it has none of its own.
 
-Layers, hooks and optimizer constructors go to MMEngine's root registries, so
-that every toolbox's scope finds them; backbones and data sets to MMPretrain's;
-the algorithm to MMRazor's (in its own module, which alone imports MMRazor).
+Layers, hooks, optimizer constructors, samplers and transforms go to MMEngine's
+root registries, so that every toolbox's scope finds them; backbones and data
+sets to MMPretrain's; the algorithm to MMRazor's (in its own module, which
+alone imports MMRazor).
 """
 
-from mmengine.registry import HOOKS, OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import (
+    DATA_SAMPLERS,
+    HOOKS,
+    OPTIM_WRAPPER_CONSTRUCTORS,
+    TRANSFORMS,
+)
 from mmengine.registry import MODELS as LAYERS
 from mmpretrain.registry import DATASETS
 from mmpretrain.registry import MODELS as BACKBONES
 
 __all__ = [
     'BACKBONES',
+    'DATA_SAMPLERS',
     'DATASETS',
     'HOOKS',
     'LAYERS',
     'OPTIM_WRAPPER_CONSTRUCTORS',
+    'TRANSFORMS',
 ]

@@ -8,14 +8,17 @@ line before anything is written.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.runner import find_latest_checkpoint
 
 from reducenet_mm.engine import launch, preflight
-from reducenet_mm.models.checkpoint_views import resolve_checkpoint
+from reducenet_mm.engine.checkpointing import (
+    keep_two_checkpoints,
+    settle_resume,
+)
 
 LOADERS = ('train_dataloader', 'val_dataloader')
 SECTIONS = ('train_dataloader', 'train_cfg', 'optim_wrapper')
@@ -33,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         const='auto',
         metavar='CHECKPOINT',
         help='continue from a checkpoint file, or, without one, from the '
-        'last checkpoint in the work dir if there is any',
+        'newest intact checkpoint in the work dir if there is any',
     )
     parser.add_argument(
         '--amp', action='store_true', help='train in mixed precision (GPU)'
@@ -84,7 +87,8 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
         cfg.auto_scale_lr.enable = True
     if args.resume is not None:
         cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+        if args.resume != 'auto':
+            cfg.load_from = args.resume
     launch.set_loader_defaults(
         cfg,
         (*LOADERS, 'test_dataloader'),
@@ -93,40 +97,25 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
     )
 
 
-def resumed_from(cfg: Config) -> str | None:
-    """Return the checkpoint that the Runner will resume from, if any."""
-    if not cfg.get('resume'):
-        return None
-    with preflight.no_side_effects():
-        return cfg.get('load_from') or find_latest_checkpoint(cfg.work_dir)
+def prepare(
+    args: argparse.Namespace, say: Callable[[str], Any] = lambda message: None
+) -> Config:
+    """Turn arguments into a config that has passed every check.
 
-
-def forget_missing_teacher(cfg: Config) -> None:
-    """Let a distillation be resumed without the teacher's file, in place.
-
-    Its own checkpoint holds both networks, but the Runner initialises a model
-    before it resumes it.
+    Args:
+        args: The command line.
+        say: Is told what belongs into the run's log.
     """
-    teacher = cfg.model.get('teacher_ckpt')
-    if teacher is None:
-        return
-    try:
-        resolve_checkpoint(teacher, 'model.teacher_ckpt')
-    except FileNotFoundError:
-        cfg.model.teacher_ckpt = None
-
-
-def prepare(args: argparse.Namespace) -> Config:
-    """Turn arguments into a config that has passed every check."""
     cfg = launch.load_config(args)
     preflight.check_sections(cfg, SECTIONS)
     apply_args(cfg, args)
-    checkpoint = resumed_from(cfg)
+    keep_two_checkpoints(cfg, say)
+    checkpoint = settle_resume(cfg, say, search=args.resume == 'auto')
     model = preflight.check_config(
         cfg, LOADERS, init_weights=checkpoint is None
     )
     if checkpoint is not None:
-        forget_missing_teacher(cfg)
+        preflight.forget_missing_inputs(cfg, checkpoint)
         preflight.check_checkpoint(model, checkpoint)
     elif cfg.get('load_from'):
         preflight.read_weights(cfg.load_from)
@@ -136,10 +125,14 @@ def prepare(args: argparse.Namespace) -> Config:
 def main(argv: Sequence[str] | None = None) -> None:
     """Check everything, then train."""
     args = launch.parse_args(build_parser(), argv)
+    notes: list[str] = []
     with launch.usage_errors('train.py'):
-        cfg = prepare(args)
+        cfg = prepare(args, notes.append)
         launch.join_processes(cfg)
-    launch.build_runner(cfg).train()
+    runner = launch.build_runner(cfg)
+    for note in notes:
+        runner.logger.info(note)
+    runner.train()
 
 
 if __name__ == '__main__':

@@ -1,5 +1,5 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-_base_ = 'mmpretrain::_base_/default_runtime.py'
+_base_ = ['mmpretrain::_base_/default_runtime.py', './reproducible.py']
 
 # All that an existing MMPretrain config needs to know this package.
 custom_imports = dict(imports=['reducenet_mm'], allow_failed_imports=False)
@@ -9,5 +9,11 @@ randomness = dict(seed=0, deterministic=False)
 # The last epoch is what gets reported, so earlier ones are not kept. Two are,
 # since MMEngine deletes the oldest before it writes the newest.
 default_hooks = dict(
-    logger=dict(interval=50), checkpoint=dict(interval=1, max_keep_ckpts=2)
+    _base_.reproducible_hooks,
+    logger=dict(interval=50),
+    finite_loss=dict(type='FiniteLossHook'),
+    unreadable_images=dict(type='UnreadableImagesHook'),
+    checkpoint=dict(
+        _base_.reproducible_hooks['checkpoint'], interval=1, max_keep_ckpts=2
+    ),
 )

@@ -7,13 +7,16 @@ its source. Importing this package changes nothing and imports no mmcv;
 """
 
 from .checkpoint import install_safe_load
+from .checksums import find_damage, install_checksums
 from .distributed import setup_cpu_distributed
 from .mmrazor_import import install_import_hook
 from .versions import check_mmcv
 
 __all__ = [
     'check_mmcv',
+    'find_damage',
     'install',
+    'install_checksums',
     'install_import_hook',
     'install_safe_load',
     'setup_cpu_distributed',
@@ -27,4 +30,5 @@ def install() -> None:
     changes nothing.
     """
     install_safe_load()
+    install_checksums()
     install_import_hook()

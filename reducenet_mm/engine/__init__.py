@@ -1,11 +1,26 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""What MMEngine's runners use of ours: hooks, optimizer constructors."""
+"""What MMEngine's runners use of ours: hooks, constructors, a file backend."""
 
-from .hooks import MemoryFormatHook, SupernetSwitchHook
+from .checkpointing import AtomicBackend
+from .hooks import (
+    ExactResumeHook,
+    FiniteLossHook,
+    MemoryFormatHook,
+    ResumableEarlyStoppingHook,
+    SeededStepHook,
+    SupernetSwitchHook,
+    UnreadableImagesHook,
+)
 from .optimizers import TrainableOptimWrapperConstructor
 
 __all__ = [
+    'AtomicBackend',
+    'ExactResumeHook',
+    'FiniteLossHook',
     'MemoryFormatHook',
+    'ResumableEarlyStoppingHook',
+    'SeededStepHook',
     'SupernetSwitchHook',
     'TrainableOptimWrapperConstructor',
+    'UnreadableImagesHook',
 ]

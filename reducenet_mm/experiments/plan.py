@@ -104,7 +104,7 @@ def _plan_stage(entry: Entry, pipeline: Pipeline, work_dir: Path) -> Run:
         options=options,
         cfg=cfg,
         work_dir=work_dir / 'runs' / entry.name,
-        epochs=_epochs(cfg),
+        epochs=run_epochs(cfg),
         cost=measure_training(cfg),
     )
 
@@ -145,11 +145,6 @@ def _plan_control(
 
 def _base_options(entry: Entry, pipeline: Pipeline) -> dict[str, Any]:
     options = {**entry.cfg_options, 'randomness.seed': pipeline.seed}
-    hooks = Config.fromfile(entry.config).get('default_hooks') or {}
-    if (hooks.get('checkpoint') or {}).get('max_keep_ckpts') == 1:
-        # MMEngine deletes the last checkpoint before it writes the next;
-        # with two, a kill in between still leaves one to resume from.
-        options.setdefault('default_hooks.checkpoint.max_keep_ckpts', 2)
     option_arguments(options)
     return options
 
@@ -162,12 +157,17 @@ def _merged(entry: Entry, options: dict[str, Any]) -> Config:
     return cfg
 
 
-def _epochs(cfg: Config) -> int:
+def run_epochs(cfg: Config) -> int:
+    """Return how many epochs a config trains.
+
+    Raises:
+        ValueError: If it trains by iterations.
+    """
     train_cfg = cfg.get('train_cfg') or {}
     epochs = train_cfg.get('max_epochs')
     if not train_cfg.get('by_epoch', True) or not isinstance(epochs, int):
         raise ValueError(
-            'stages and controls train by epochs; set train_cfg=dict('
+            'every run here trains by epochs; set train_cfg=dict('
             f'by_epoch=True, max_epochs=N), got {dict(train_cfg)}.'
         )
     return epochs

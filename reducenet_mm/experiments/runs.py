@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reducenet_mm.engine.checkpointing import newest_checkpoint
 from reducenet_mm.export.files import sha256_file
 
 from .plan import Run
@@ -87,22 +86,6 @@ def finish_run(
     return _finished(run, _train(run, digest, inputs, workshop))
 
 
-def newest_checkpoint(run_dir: Path) -> Path | None:
-    """Return the intact checkpoint of the latest epoch, if there is any.
-
-    One that was being written when the run was killed is passed over.
-    """
-    by_epoch = {
-        int(found[1]): path
-        for path in run_dir.glob('epoch_*.pth')
-        if (found := re.fullmatch(r'epoch_(\d+)\.pth', path.name))
-    }
-    for epoch in sorted(by_epoch, reverse=True):
-        if _is_intact(by_epoch[epoch]):
-            return by_epoch[epoch]
-    return None
-
-
 def shell_command(command: list[str]) -> str:
     """Return a command as one would type it, paths relative if they can."""
     here = Path.cwd()
@@ -123,7 +106,7 @@ def _train(
 ) -> dict[str, Any]:
     """Start or resume a run, wait for its end and mark it finished."""
     earlier = _earlier_sessions(run, digest, workshop)
-    resume_from = newest_checkpoint(run.work_dir)
+    resume_from = _newest_checkpoint(run, workshop)
     sessions = 1 if resume_from is None else earlier + 1
     write_marker(run.work_dir, digest, dict(sessions=sessions), STARTED)
     command = _command(run, inputs, workshop.tools_dir, resume_from)
@@ -134,7 +117,7 @@ def _train(
         workshop.lock_fd,
         watch=lambda: workshop.display.update(run),
     )
-    checkpoint = _last_checkpoint(run)
+    checkpoint = _last_checkpoint(run, workshop)
     content: dict[str, Any] = dict(
         name=run.name,
         role=run.role,
@@ -187,9 +170,16 @@ def _command(
     return [*command, '--cfg-options', *option_arguments(options)]
 
 
-def _last_checkpoint(run: Run) -> Path:
+def _newest_checkpoint(run: Run, workshop: Workshop) -> Path | None:
+    try:
+        return newest_checkpoint(run.work_dir, workshop.display.note)
+    except ValueError as error:
+        raise RunFailed(f'{run.name}: {error}') from error
+
+
+def _last_checkpoint(run: Run, workshop: Workshop) -> Path:
     checkpoint = run.work_dir / f'epoch_{run.epochs}.pth'
-    if newest_checkpoint(run.work_dir) != checkpoint:
+    if _newest_checkpoint(run, workshop) != checkpoint:
         raise RunFailed(
             f'{run.name} has ended without an intact {checkpoint}. Stages '
             'and controls need default_hooks.checkpoint=dict(type='
@@ -197,12 +187,3 @@ def _last_checkpoint(run: Run) -> Path:
             f'{run.config}.'
         )
     return checkpoint
-
-
-def _is_intact(checkpoint: Path) -> bool:
-    """Whether every record of a checkpoint file has its checksum."""
-    try:
-        with zipfile.ZipFile(checkpoint) as file:
-            return file.testzip() is None
-    except (OSError, zipfile.BadZipFile):
-        return False

@@ -4,9 +4,12 @@
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
+from mmrazor.registry import MODELS
 from torch import nn
 
 from reducenet_mm.engine import MemoryFormatHook
+from reducenet_mm.engine.optimizers import TrainableOptimWrapperConstructor
+from reducenet_mm.models.roles import parameters_by_role
 
 
 def net():
@@ -55,6 +58,82 @@ def test_nothing_to_train_is_refused():
     for paramwise in ({}, dict(norm_decay_mult=0.0)):
         with pytest.raises(ValueError, match='no parameter of the model'):
             build(model, **paramwise)
+
+
+def rates(model, **paramwise):
+    groups = build(model, **paramwise).optimizer.param_groups
+    by_id = {id(p): g['lr'] for g in groups for p in g['params']}
+    names = {n: by_id.get(id(p)) for n, p in model.named_parameters()}
+    return {name: lr for name, lr in names.items() if lr is not None}
+
+
+def test_learning_rates_by_role(classifier):
+    default = rates(classifier)
+    roles = {'classifier': 0.1, r're:backbone\.layer2\.0\.conv1\.weight': 4}
+    changed = {
+        'head.fc.weight': 0.05,
+        'head.fc.bias': 0.05,
+        'backbone.layer2.0.conv1.weight': 2.0,
+    }
+    assert rates(classifier, roles=roles) == {**default, **changed}
+    assert set(default.values()) == {0.5}
+    # On top of MMEngine's own options.
+    bias = {n for n in default if n == 'head.fc.bias'}
+    both = rates(classifier, roles=roles, bias_lr_mult=3)
+    assert {n for n in both if both[n] == pytest.approx(0.15)} == bias
+
+
+def test_roles_are_those_of_the_architecture(classifier):
+    algorithm = MODELS.build(
+        dict(
+            _scope_='mmrazor',
+            type='SupernetDistill',
+            architecture=classifier,
+            reuse=dict(freeze=['classifier', 'main_norm']),
+        )
+    )
+    paramwise = dict(roles=dict(norms=0.5, stem=0.5, main_conv=1))
+    learning = rates(algorithm, **paramwise)
+    roles = parameters_by_role(classifier)
+    slow = (roles['norms'] | roles['stem']) - roles['main_norm']
+    assert {n for n, rate in learning.items() if rate == 0.25} == {
+        f'architecture.{name}' for name in slow
+    }
+    assert paramwise == dict(roles=dict(norms=0.5, stem=0.5, main_conv=1))
+    wrapped = nn.Module()
+    wrapped.module = algorithm
+    cfg = dict(optimizer=dict(type='SGD', lr=0.5))
+    optim = TrainableOptimWrapperConstructor(cfg, paramwise)(wrapped)
+    assert optim.get_lr()['lr'].count(0.25) == len(slow)
+
+
+@pytest.mark.parametrize(
+    ('roles', 'error', 'message'),
+    [
+        (dict(body=1.0), ValueError, r"unknown roles \['body'\]"),
+        ({'re:conv1': 1.0}, ValueError, 'roles: no parameter'),
+        (dict(classifier=0), ValueError, r'classifier must be .* got 0'),
+        (dict(classifier='1'), ValueError, "got '1'"),
+        ([('classifier', 1)], TypeError, 'must be a dict'),
+        (dict(norms=0.1, stem=0.2), ValueError, "'stem' and another role"),
+        (dict(shortcut=0.1), ValueError, 'shortcut=0.1, but .* is frozen'),
+    ],
+)
+def test_bad_roles_are_refused(classifier, roles, error, message):
+    for name, param in classifier.named_parameters():
+        param.requires_grad_('downsample' not in name)
+    with pytest.raises(error, match=message):
+        build(classifier, roles=roles)
+
+
+def test_roles_need_a_learning_rate(classifier):
+    cfg = dict(
+        constructor='TrainableOptimWrapperConstructor',
+        optimizer=dict(type='Adadelta'),
+        paramwise_cfg=dict(roles=dict(stem=0.1)),
+    )
+    with pytest.raises(ValueError, match='needs optim_wrapper.optimizer.lr'):
+        build_optim_wrapper(classifier, cfg)
 
 
 def test_memory_format_hook_lays_out_the_weights():

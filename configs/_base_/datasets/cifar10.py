@@ -13,8 +13,13 @@ train_dataloader = dict(
         type='HoldoutSplit',
         part='train',
         val_size=5000,
-        dataset=dict(_base_.train_dataloader.dataset, data_root=data_root),
+        dataset=dict(
+            _base_.train_dataloader.dataset,
+            data_root=data_root,
+            pipeline=[dict(type='SeedSample'), *_base_.train_pipeline],
+        ),
     ),
+    sampler=dict(type='SeededSampler'),
 )
 
 val_dataloader = dict(

@@ -4,6 +4,7 @@
 data_preprocessor = dict(num_classes=10, mean=[77.81], std=[95.90])
 
 train_pipeline = [
+    dict(type='SeedSample'),
     dict(type='RandomCrop', crop_size=8, padding=1),
     dict(type='PackInputs'),
 ]
@@ -15,7 +16,7 @@ train_dataloader = dict(
     persistent_workers=False,
     pin_memory=False,
     collate_fn=dict(type='default_collate'),
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    sampler=dict(type='SeededSampler', shuffle=True),
     dataset=dict(type='Digits', split='train', pipeline=train_pipeline),
 )
 

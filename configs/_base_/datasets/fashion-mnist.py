@@ -13,6 +13,7 @@ data_root = '{{$FASHION_MNIST_ROOT:data/fashion-mnist/}}'
 data_preprocessor = dict(num_classes=10, mean=[72.94], std=[90.02])
 
 train_pipeline = [
+    dict(type='SeedSample'),
     dict(type='RandomCrop', crop_size=28, padding=4),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='PackInputs'),
@@ -24,7 +25,7 @@ train_dataloader = dict(
     num_workers=2,
     persistent_workers=True,
     collate_fn=dict(type='default_collate'),
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    sampler=dict(type='SeededSampler', shuffle=True),
     dataset=dict(
         type='HoldoutSplit',
         part='train',

@@ -14,8 +14,18 @@ train_dataloader = dict(
         type='HoldoutSplit',
         part='train',
         val_size=50000,
-        dataset=dict(_base_.train_dataloader.dataset, data_root=data_root),
+        dataset=dict(
+            _base_.train_dataloader.dataset,
+            data_root=data_root,
+            # An unreadable image is an error that names it.
+            pipeline=[
+                dict(type='SeedSample'),
+                dict(type='LoadReadableImage', max_unreadable=0),
+                *_base_.train_pipeline[1:],
+            ],
+        ),
     ),
+    sampler=dict(type='SeededSampler'),
 )
 
 val_dataloader = dict(
@@ -30,7 +40,10 @@ val_dataloader = dict(
         dataset=dict(
             _base_.train_dataloader.dataset,
             data_root=data_root,
-            pipeline=_base_.test_pipeline,
+            pipeline=[
+                dict(type='LoadReadableImage'),
+                *_base_.test_pipeline[1:],
+            ],
         ),
     ),
 )
@@ -39,5 +52,8 @@ test_dataloader = dict(
     batch_size=64,
     persistent_workers=True,
     collate_fn=dict(type='default_collate'),
-    dataset=dict(data_root=data_root),
+    dataset=dict(
+        data_root=data_root,
+        pipeline=[dict(type='LoadReadableImage'), *_base_.test_pipeline[1:]],
+    ),
 )

@@ -1,12 +1,19 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""An optimizer constructor which leaves out what does not train."""
+"""An optimizer constructor for what trains, with learning rates by role."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
+from reducenet_mm.models.roles import match_parameters
 from reducenet_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
+
+CONFIG_KEY = 'optim_wrapper.paramwise_cfg.roles'
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -14,14 +21,17 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """The optimizer holds exactly the parameters with ``requires_grad``.
 
     MMEngine's default hands over all of them unless there is a
-    ``paramwise_cfg``. That works as there.
+    ``paramwise_cfg``. That works as there and takes one more key,
+    ``roles=dict(classifier=0.1, ...)``: multipliers of the learning rate by
+    role or ``'re:<regex>'`` (see :mod:`reducenet_mm.models.roles`), on top of
+    whatever the other options give.
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimizer wrapper of ``model``.
 
         Raises:
-            ValueError: If no parameter trains.
+            ValueError: If no parameter trains, or ``roles`` is wrong.
         """
         if not any(param.requires_grad for param in model.parameters()):
             raise ValueError(
@@ -32,3 +42,74 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         for group in optim_wrapper.optimizer.param_groups:
             group['params'] = [p for p in group['params'] if p.requires_grad]
         return optim_wrapper
+
+    def add_params(
+        self,
+        params: list[dict],
+        module: nn.Module,
+        prefix: str = '',
+        is_dcn_module: int | float | None = None,
+    ) -> None:
+        """Add one group per parameter, as MMEngine does, then the roles.
+
+        Raises:
+            ValueError: If ``roles`` is wrong.
+        """
+        super().add_params(params, module, prefix, is_dcn_module)
+        roles = self.paramwise_cfg.get('roles')
+        if prefix != '' or not roles:  # one of the model's modules, later all
+            return
+        _check_multipliers(roles)
+        if self.base_lr is None:
+            raise ValueError(f'{CONFIG_KEY} needs optim_wrapper.optimizer.lr.')
+        factors = _factors(getattr(module, 'architecture', module), roles)
+        for group in params:
+            factor = factors.get(group['params'][0])
+            if factor is not None:
+                group.setdefault('lr', self.base_lr)
+                group['lr'] *= factor
+
+
+def _factors(
+    network: nn.Module, roles: Mapping[str, float]
+) -> dict[nn.Parameter, float]:
+    """Return the multiplier of each trained parameter with such a role."""
+    params = dict(network.named_parameters())
+    factors: dict[nn.Parameter, float] = {}
+    for role, names in match_parameters(network, roles, CONFIG_KEY).items():
+        trained = [params[n] for n in names if params[n].requires_grad]
+        if not trained:
+            raise ValueError(
+                f'{CONFIG_KEY}.{role}={roles[role]}, but all of it is frozen '
+                '(model.reuse.freeze or backbone.frozen_stages). Leave one '
+                'of the two out.'
+            )
+        if any(factors.get(p, roles[role]) != roles[role] for p in trained):
+            raise ValueError(
+                f'{CONFIG_KEY}={dict(roles)} gives a parameter that plays '
+                f'{role!r} and another role two multipliers. Tell them apart '
+                "by a 're:<regex>'."
+            )
+        factors.update(dict.fromkeys(trained, roles[role]))
+        size = sum(param.numel() for param in trained)
+        print_log(
+            f'learning rate x {roles[role]:g} for {role}: {len(trained)} '
+            f'tensors ({size:,} parameters)',
+            logger='current',
+        )
+    return factors
+
+
+def _check_multipliers(roles: Any) -> None:
+    if not isinstance(roles, dict):
+        raise TypeError(
+            f'{CONFIG_KEY} must be a dict of multipliers by role such as '
+            f'dict(classifier=0.1), got {roles!r}.'
+        )
+    for role, factor in roles.items():
+        number = isinstance(factor, (int, float))
+        if not number or isinstance(factor, bool) or factor <= 0:
+            raise ValueError(
+                f'{CONFIG_KEY}.{role} must be a number > 0, got {factor!r}. '
+                'What is not to train belongs in model.reuse.freeze.'
+            )

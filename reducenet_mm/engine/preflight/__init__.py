@@ -17,6 +17,7 @@ from .build import build_model
 from .checkpoints import check_checkpoint, check_weights, read_weights
 from .data_paths import check_data_paths
 from .model_keys import accepted_keys, check_model_keys, walk_model
+from .resuming import forget_missing_inputs
 from .side_effects import no_side_effects
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     'check_model_keys',
     'check_sections',
     'check_weights',
+    'forget_missing_inputs',
     'no_side_effects',
     'read_weights',
     'walk_model',

@@ -1,0 +1,214 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Order and augmentation of training images, functions of the seed alone.
+
+``SeededSampler`` hands (seed, epoch, index) on to ``SeedSample``, the first
+transform of a pipeline, whichever process runs it. So neither the number of
+worker processes nor that of training processes nor an interruption changes
+what happens to an image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmengine.dataset import DefaultSampler
+
+from ..registry import DATA_SAMPLERS, TRANSFORMS
+
+_SEEDS = struct.Struct('<QIQ')  # NumPy's legacy generator takes 32 bits
+
+
+class SampleIndex(int):
+    """An index into a data set that knows the sampler's seed and epoch.
+
+    Args:
+        index: The index.
+        seed: The sampler's seed.
+        epoch: The epoch that the sampler is in, from 0.
+    """
+
+    seed: int
+    epoch: int
+
+    def __new__(cls, index: int, seed: int, epoch: int) -> SampleIndex:
+        self = super().__new__(cls, index)
+        self.seed = seed
+        self.epoch = epoch
+        return self
+
+    def __reduce__(self) -> tuple[type[SampleIndex], tuple[int, int, int]]:
+        return type(self), (int(self), self.seed, self.epoch)
+
+
+def mix_seeds(purpose: str, *numbers: int) -> tuple[int, int, int]:
+    """Hash numbers into seeds of streams that have nothing in common.
+
+    Sums, say of seed and epoch, would give runs of neighbouring seeds the
+    same streams, one epoch apart.
+
+    Args:
+        purpose: What the seeds are for: other seeds for each, <= 16 bytes.
+        numbers: From -2**63 to 2**63 - 1.
+
+    Returns:
+        Seeds for Python's, NumPy's and torch's generator: of 64, 32, 64 bits.
+    """
+    digest = hashlib.blake2b(
+        struct.pack(f'<{len(numbers)}q', *numbers),
+        digest_size=_SEEDS.size,
+        person=purpose.encode(),
+    ).digest()
+    return _SEEDS.unpack(digest)
+
+
+def seed_cpu_generators(purpose: str, *numbers: int) -> int:
+    """Seed Python's, NumPy's and torch's global generators of the CPU.
+
+    Args:
+        purpose: As in :func:`mix_seeds`, likewise ``numbers``.
+
+    Returns:
+        The seed for torch, of use for its generators of other devices.
+    """
+    for_python, for_numpy, for_torch = mix_seeds(purpose, *numbers)
+    random.seed(for_python)
+    np.random.seed(for_numpy)
+    # torch.manual_seed would look for devices of every kind, which takes a
+    # hundred times as long.
+    torch.default_generator.manual_seed(for_torch)
+    return for_torch
+
+
+@DATA_SAMPLERS.register_module()
+class SeededSampler(DefaultSampler):
+    """MMEngine's ``DefaultSampler``, in an order of (seed, epoch) alone.
+
+    Every process goes through its share of one order: process r of R takes
+    the r-th, (R+r)-th, ... image, so that R batches of size B, one a
+    process, hold the images of one batch of size R*B. It yields
+    :class:`SampleIndex`, for the transform ``SeedSample``.
+
+    Args:
+        dataset: The data set; the Runner gives it.
+        shuffle: Whether each epoch has an order of its own. Defaults to True.
+        seed: Seed of the order and of the augmentation. Defaults to None,
+            which means the Runner's seed (``randomness.seed``).
+        round_up: Whether the first images fill up the last turn, so that
+            all processes have equally many. Defaults to True.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        shuffle: bool = True,
+        seed: int | None = None,
+        round_up: bool = True,
+    ) -> None:
+        super().__init__(dataset, shuffle, seed, round_up)
+        self._skipped = 0
+        self._skip_pending = False
+
+    def __iter__(self) -> Iterator[SampleIndex]:
+        """Iterate over the indices of this process in this epoch."""
+        if not self._skip_pending:
+            self._skipped = 0
+        self._skip_pending = False
+        indices = self._indices()[self._skipped :]
+        seed, epoch = self.seed, self.epoch
+        return (SampleIndex(index, seed, epoch) for index in indices)
+
+    def __len__(self) -> int:
+        """Return how many samples the iteration has on this process."""
+        return self.num_samples - self._skipped
+
+    def skip_samples(self, count: int) -> None:
+        """Leave out the first samples of this process's next iteration.
+
+        For a run resumed within an epoch. ``len`` is smaller by ``count``
+        until that iteration's epoch is over: until ``set_epoch`` with
+        another one, or until an iteration after it.
+
+        Args:
+            count: How many, from 0 to all samples of an epoch.
+
+        Raises:
+            ValueError: If there are not so many.
+        """
+        if not 0 <= count <= self.num_samples:
+            raise ValueError(
+                f'SeededSampler has {self.num_samples} samples an epoch on '
+                f'this process and cannot leave out {count}. If the run was '
+                'resumed, set train_dataloader and the number of processes '
+                'to what they were.'
+            )
+        self._skipped = count
+        self._skip_pending = True
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of the next iteration, from 0."""
+        # What is still to be left out is left out in whichever epoch is next.
+        if epoch != self.epoch and not self._skip_pending:
+            self._skipped = 0
+        super().set_epoch(epoch)
+
+    def _indices(self) -> list[int]:
+        size = len(self.dataset)
+        if self.shuffle:
+            generator = torch.Generator()
+            seeds = mix_seeds('order', self.seed, self.epoch)
+            generator.manual_seed(seeds[-1])
+            order = torch.randperm(size, generator=generator)
+        else:
+            order = torch.arange(size)
+        indices = order.tolist()
+        turns = range(self.rank, self.total_size, self.world_size)
+        return [indices[turn % size] for turn in turns]
+
+
+@TRANSFORMS.register_module()
+class SeedSample(BaseTransform):
+    """Make what follows in the pipeline a function of (seed, epoch, index).
+
+    The first transform of a training pipeline. It seeds the three generators
+    that transforms draw from: Python's, NumPy's and torch's for the CPU.
+    Without worker processes these are the training step's own, which
+    ``SeededStepHook`` seeds again before each step.
+
+    Required keys: ``sample_idx``, a :class:`SampleIndex`. Modified keys:
+    ``sample_idx``, which becomes a plain int.
+
+    Raises:
+        TypeError: If the sampler is no ``SeededSampler``, or something
+            between it and the data set computes indices of its own.
+    """
+
+    def __init__(self) -> None:
+        self._turn: tuple[int, int] | None = None
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Seed the generators; images and labels stay as they are."""
+        index = results.get('sample_idx')
+        if isinstance(index, SampleIndex):
+            self._turn = index.seed, index.epoch
+        # After a broken image BaseDataset draws another index, a plain int,
+        # and that from a generator seeded here for the image before it: so
+        # it is as reproducible, and of that image's seed and epoch.
+        elif index is None or self._turn is None:
+            raise TypeError(
+                'SeedSample needs to know seed and epoch by the index, got '
+                f'sample_idx={index!r} of type {type(index).__name__}. Set '
+                "train_dataloader.sampler.type='SeededSampler'. Wrappers "
+                'that compute indices (RepeatDataset, ConcatDataset, ...; '
+                'config key train_dataloader.dataset.type) are not supported. '
+                'Leave SeedSample out of pipelines that only evaluate.'
+            )
+        seed_cpu_generators('sample', *self._turn, index)
+        results['sample_idx'] = int(index)
+        return results

@@ -1,0 +1,14 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Checkpoint files that a kill cannot spoil, and the one to resume from."""
+
+from .atomic_backend import AtomicBackend, remove_leftovers
+from .newest import newest_checkpoint
+from .settings import keep_two_checkpoints, settle_resume
+
+__all__ = [
+    'AtomicBackend',
+    'keep_two_checkpoints',
+    'newest_checkpoint',
+    'remove_leftovers',
+    'settle_resume',
+]

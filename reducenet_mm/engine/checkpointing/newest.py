@@ -1,0 +1,100 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Find the checkpoint that an interrupted run continues from."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+_NAME = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
+_DAMAGE = (
+    EOFError,
+    OSError,
+    RuntimeError,  # "encrypted", "unknown compression": bits have flipped
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def newest_checkpoint(
+    work_dir: str | Path, say: Callable[[str], object] = lambda message: None
+) -> Path | None:
+    """Return the intact checkpoint that was written last, if there is any.
+
+    MMEngine's ``last_checkpoint`` file alone may be missing or empty after a
+    kill, or name a file that is cut off. So all ``epoch_*.pth`` and
+    ``iter_*.pth`` in the folder count too, and each is read through until
+    one has all of its checksums.
+
+    Args:
+        work_dir: Work dir of a training run.
+        say: Is told, in one sentence each, which damaged files are passed
+            over.
+
+    Raises:
+        ValueError: If there are checkpoints, and all of them are damaged.
+    """
+    candidates = _candidates(Path(work_dir))
+    for path in candidates:
+        if _is_intact(path):
+            return path
+        say(f'{path} is damaged, perhaps cut off by a kill: passed over.')
+    if candidates:
+        names = ', '.join(path.name for path in candidates)
+        raise ValueError(
+            f'no checkpoint in {work_dir} can be resumed from: {names} '
+            'damaged. Restore one of them from a copy, or remove them to '
+            'start anew. A kill damages none with default_hooks.checkpoint.'
+            "backend_args=dict(backend='atomic')."
+        )
+    return None
+
+
+def _candidates(work_dir: Path) -> list[Path]:
+    """Return the run's checkpoints, newest first.
+
+    By the time of writing, not by number: an earlier run in the same folder
+    may have gone further.
+    """
+    found = {path for path in work_dir.glob('*.pth') if _number(path) >= 0}
+    named = _named_last(work_dir)
+    if named is not None:
+        found.add(named)
+    return sorted(
+        found,
+        key=lambda path: (path.stat().st_mtime_ns, _number(path)),
+        reverse=True,
+    )
+
+
+def _named_last(work_dir: Path) -> Path | None:
+    """Return the file that ``last_checkpoint`` names, wherever it is now."""
+    try:
+        text = (work_dir / 'last_checkpoint').read_text(errors='replace')
+    except FileNotFoundError:
+        return None
+    named = Path(text.strip())
+    for path in (work_dir / named.name, named):  # a moved run comes first
+        if path.is_file():
+            return path
+    return None
+
+
+def _number(path: Path) -> int:
+    found = _NAME.fullmatch(path.name)
+    return int(found[1]) if found else -1
+
+
+def _is_intact(checkpoint: Path) -> bool:
+    """Whether every record of a checkpoint file has its checksum."""
+    try:
+        with zipfile.ZipFile(checkpoint) as file:
+            return file.testzip() is None
+    except _DAMAGE:
+        return False

@@ -1,0 +1,200 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Images that cannot be read: an error, or replaced, counted and logged."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+
+import cv2
+import mmcv
+import numpy as np
+import pytest
+import torch
+from mmengine.runner import Runner
+from mmpretrain.registry import DATASETS
+
+from reducenet_mm.datasets import LoadReadableImage
+from reducenet_mm.datasets.readable import is_cut_jpeg
+
+from .training import logged, small_cfg, train
+
+IMAGES = 12
+BROKEN = (0, 3)
+"""Of an unshuffled epoch in batches of 2, one for each of two workers."""
+
+
+def encode(suffix: str = '.jpg', *options: int, seed: int = 0) -> bytes:
+    pixels = np.random.RandomState(seed).randint(0, 256, (9, 12, 3), np.uint8)
+    return cv2.imencode(suffix, pixels, options)[1].tobytes()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Images of two classes; two of them cannot be read."""
+    for index in range(IMAGES):
+        path = tmp_path / 'data' / f'{index // 6}' / f'{index:02}.jpg'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = b'no image' if index in BROKEN else encode(seed=index)
+        path.write_bytes(data)
+    return tmp_path / 'data'
+
+
+def broken_files(folder: Path) -> list[str]:
+    return [str(folder / f'0/{index:02}.jpg') for index in BROKEN]
+
+
+def image_cfg(folder: Path, run: str, limit: int, workers: int, epochs=1):
+    """Config of a training on the folder, in batches of 2, not shuffled."""
+    cfg = small_cfg(folder.with_name(run), epochs)
+    cfg.model.backbone.in_channels = 3
+    cfg.data_preprocessor.update(mean=[127.5] * 3, std=[60.0] * 3)
+    load = dict(type='LoadReadableImage', max_unreadable=limit)
+    pack = [dict(type='CenterCrop', crop_size=8), dict(type='PackInputs')]
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.batch_size = 2
+        loader.dataset = dict(
+            type='CustomDataset', data_root=str(folder), pipeline=[load, *pack]
+        )
+    cfg.train_dataloader.num_workers = workers
+    cfg.train_dataloader.sampler = dict(type='SeededSampler', shuffle=False)
+    seed, flip = dict(type='SeedSample'), dict(type='RandomFlip', prob=0.5)
+    cfg.train_dataloader.dataset.pipeline = [seed, load, flip, *pack]
+    return cfg
+
+
+def without_validation(cfg):
+    cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+    return cfg
+
+
+FAULTS = {
+    'missing': (None, 'No such file'),
+    'empty': (b'', 'the file is empty'),
+    'text': (b'no image', 'cv2 cannot decode it'),
+    'cut_jpeg': (encode()[:-2], 'JPEG file ends within the picture'),
+    'cut_png': (encode('.png')[:-30], 'cv2 cannot decode it'),
+}
+
+
+@pytest.mark.parametrize('fault', FAULTS)
+def test_an_unreadable_image_is_an_error_that_names_it(tmp_path, fault):
+    data, cause = FAULTS[fault]
+    path = tmp_path / 'image.jpg'
+    if data is not None:
+        path.write_bytes(data)
+    # Also where some may be replaced, but not by this pipeline.
+    for load in (LoadReadableImage(), LoadReadableImage(max_unreadable=9)):
+        with pytest.raises(RuntimeError) as error:
+            load(dict(img_path=str(path)))
+        assert str(error.value).startswith(f'{path} cannot be read (')
+        assert cause in str(error.value)
+        assert 'UnreadableImagesHook' in str(error.value)
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.png'])
+def test_a_readable_image_is_loaded_as_mmcv_does(tmp_path, suffix):
+    path = tmp_path / f'image{suffix}'
+    path.write_bytes(encode(suffix))
+    results = LoadReadableImage(to_float32=True)(dict(img_path=str(path)))
+    assert np.array_equal(results['img'], mmcv.imread(path))
+    assert results['img'].dtype == np.float32
+    assert results['img_shape'] == results['ori_shape'] == (9, 12)
+    assert LoadReadableImage()(dict(img=1)) == dict(img=1)  # loaded before
+
+
+def test_cut_jpegs_are_told_from_whole_ones():
+    thumbnail = encode(seed=1)
+    for options in ((), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)):
+        whole = encode('.jpg', *options)
+        preview = (
+            whole[:2]
+            + b'\xff\xe1'
+            + (len(thumbnail) + 2).to_bytes(2, 'big')
+            + thumbnail
+            + whole[2:]
+        )
+        for data in (whole, preview, whole + b'\0\0'):
+            assert not is_cut_jpeg(data)
+            last_scan = data.rfind(b'\xff\xda')
+            end = data.rfind(b'\xff\xd9')
+            for cut in (last_scan + 2, (last_scan + end) // 2, end, end + 1):
+                assert is_cut_jpeg(data[:cut]), cut
+    assert not is_cut_jpeg(encode('.png')[:-5])
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_training_stops_at_the_first_by_default(folder, workers):
+    with pytest.raises(RuntimeError) as error:
+        train(image_cfg(folder, 'run', 0, workers))
+    message = str(error.value)
+    assert f'{broken_files(folder)[0]} cannot be read' in message
+    assert 'set max_unreadable (here 0)' in message
+
+
+def test_replaced_images_are_logged_counted_and_reproducible(folder):
+    weights = []
+    for workers in (0, 2):
+        cfg = image_cfg(folder, f'run{workers}', 2, workers, epochs=2)
+        weights.append(train(without_validation(cfg)).model.state_dict())
+        log = logged(folder.with_name(f'run{workers}'))
+        for path in broken_files(folder):
+            assert log.count(f'WARNING - {path} cannot be read') == 1
+        numbers = re.findall(r'unreadable file (\d) of at most 2', log)
+        assert numbers == ['1', '2']
+        for epoch in (1, 2):
+            found = re.search(
+                rf'(\d+) images of epoch {epoch} were unreadable and '
+                r'replaced by others \(2 files so far, of at most 2\)',
+                log,
+            )
+            assert found and int(found[1]) >= len(BROKEN)
+    first, second = weights
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_more_than_allowed_are_an_error_also_across_workers(folder):
+    cfg = image_cfg(folder, 'run', 1, 2)
+    with pytest.raises(RuntimeError) as error:
+        train(without_validation(cfg))
+    first, second = broken_files(folder)
+    message = str(error.value)
+    assert 'more files than max_unreadable=1 allows' in message
+    assert (first in message) != (second in message)
+
+
+def test_validation_never_replaces_an_image(folder):
+    cfg = image_cfg(folder, 'run', 9, 0)
+    with pytest.raises(RuntimeError) as error:
+        train(cfg)
+    assert 'In validation and test no image is replaced' in str(error.value)
+    assert (folder.with_name('run') / 'epoch_1.pth').is_file()
+    with pytest.raises(RuntimeError, match=broken_files(folder)[0]):
+        Runner.from_cfg(cfg).val()
+
+
+def test_without_the_hook_nothing_is_replaced(folder):
+    cfg = image_cfg(folder, 'run', 9, 0)
+    del cfg.default_hooks['unreadable_images']
+    with pytest.raises(RuntimeError, match='UnreadableImagesHook in default'):
+        train(cfg)
+
+
+def test_a_subset_counts_together_with_the_data_set(folder):
+    cfg = image_cfg(folder, 'run', 2, 0).train_dataloader.dataset
+    dataset = DATASETS.build(dict(cfg, pipeline=cfg.pipeline[1:2]))
+    subset = dataset.get_subset([0, 3])
+    load, copied = (
+        data.pipeline.transforms[0].unreadable for data in (dataset, subset)
+    )
+    assert [load.add('a'), copied.add('b'), copied.add('a')] == [1, 2, None]
+    assert len(load) == 2
+    assert load.meetings == 3
+    with pytest.raises(OverflowError):
+        copy.deepcopy(load).add('c')
+
+
+def test_a_negative_limit_is_refused():
+    with pytest.raises(ValueError, match='max_unreadable must be >= 0'):
+        LoadReadableImage(max_unreadable=-1)

@@ -1,0 +1,14 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+# A small teacher: 6 epochs of 16 iterations, a checkpoint and a validation
+# after each. The other modes differ in what they say.
+_base_ = (
+    '../../../configs/reducenet/digits/reducenet8-w16-e4_digits_teacher.py'
+)
+
+model = dict(
+    backbone=dict(base_channels=8, expansion=2), head=dict(in_channels=32)
+)
+train_dataloader = dict(batch_size=64)
+train_cfg = dict(max_epochs=6, val_interval=1)
+param_scheduler = dict(periods=[6])
+default_hooks = dict(checkpoint=dict(interval=1))
