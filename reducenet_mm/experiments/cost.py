@@ -22,6 +22,8 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from reducenet_mm.engine.preflight import check_config, no_side_effects
+from reducenet_mm.export.plain_config import plain_model_cfg
+from reducenet_mm.models.supernet import ungraft
 
 COUNTED = 'convolutions and linear layers'
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -119,6 +121,24 @@ def build_model(cfg: Config) -> Any:
             model.load_teacher(model.architecture.state_dict())
         model.recalibrated = True  # only the cost is asked for
     return model
+
+
+def deployed_model(cfg: Config) -> nn.Module:
+    """Build, with random weights, the network that testing ``cfg`` is about.
+
+    For a distillation that is the student as it is exported, so without
+    branches; for any other algorithm its architecture.
+
+    Raises:
+        ValueError: As :func:`build_model`; likewise ``FileNotFoundError``.
+    """
+    if 'architecture' in cfg.model:
+        try:
+            plain = Config({**cfg.to_dict(), 'model': plain_model_cfg(cfg)})
+        except ValueError:  # no ReduceNet backbone
+            return ungraft(build_model(cfg).architecture)
+        return build_model(plain)
+    return build_model(cfg)
 
 
 def measure_training(cfg: Config) -> TrainingCost:

@@ -62,7 +62,7 @@ def validation_figure(content: Mapping[str, Any]) -> str:
     """
     lines = validation_lines(content['runs'])
     largest = max(x for line in lines.values() for x, _ in line)
-    factor, unit = _unit(largest)
+    factor, unit = unit_of(largest)
     with rc_context({**STYLE, 'svg.hashsalt': 'validation'}):
         figure = Figure(figsize=(10, 4), layout='constrained')
         whole, zoomed = figure.subplots(1, 2, width_ratios=(1, 1.4))
@@ -81,7 +81,7 @@ def validation_figure(content: Mapping[str, Any]) -> str:
             ncols=len(names),
             frameon=False,
         )
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def validation_lines(
@@ -117,7 +117,7 @@ def tradeoff_figure(content: Mapping[str, Any]) -> str:
         _draw_points(right, networks, 'training_multiply_adds')
         right.set_title('Cost of training')
         right.set_xlabel('training multiply-adds, all stages needed')
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def spread(values: Sequence[float], gap: float) -> list[float]:
@@ -178,7 +178,7 @@ def _draw_points(
     axes: Axes, networks: Sequence[Mapping[str, Any]], key: str
 ) -> None:
     color = colors(networks)
-    factor, unit = _unit(max(network[key] for network in networks))
+    factor, unit = unit_of(max(network[key] for network in networks))
     x_values = [network[key] / factor for network in networks]
     y_values = [network['accuracy'] for network in networks]
     errors = [network['standard_error'] for network in networks]
@@ -190,7 +190,7 @@ def _draw_points(
     axes.set_xlim(0, limit)
     axes.xaxis.set_major_formatter(lambda x, _: f'{x:g} {unit}' if x else '0')
     gap = 0.08 * (high - low + 2 * margin)
-    for group in _groups(x_values):
+    for group in groups(x_values):
         x = x_values[group[0]]
         further = [other for other in x_values if other > 1.02 * x]
         to_right = min([limit, *further]) - x > LABEL_WIDTH * limit
@@ -251,7 +251,7 @@ def _beside(axes: Axes, points: float) -> Transform:
     )
 
 
-def _groups(values: Sequence[float]) -> list[list[int]]:
+def groups(values: Sequence[float]) -> list[list[int]]:
     """Return the indices of values that are within 2 % of one another."""
     groups: list[list[int]] = []
     for index, value in enumerate(values):
@@ -275,14 +275,16 @@ def _zoom(
     return low - margin, min(high + margin, 100.5)
 
 
-def _unit(largest: float) -> tuple[float, str]:
+def unit_of(largest: float) -> tuple[float, str]:
+    """Return a decimal factor and its name, 1e9 and 'G', for an axis."""
     for factor, unit in UNITS:
         if largest >= factor:
             return factor, unit
     return 1.0, ''
 
 
-def _svg(figure: Figure) -> str:
+def as_svg(figure: Figure) -> str:
+    """Return a figure as the text of an SVG element."""
     buffer = io.StringIO()
     figure.savefig(buffer, format='svg', metadata={'Date': None})
     text = buffer.getvalue()

@@ -85,14 +85,14 @@ def read_pipeline(
     cfg = Config.fromfile(source)
     cfg.merge_from_dict(dict(options or {}))
     content = cfg.to_dict()
-    _check_keys('the pipeline config', content, PIPELINE_KEYS)
+    check_keys('the pipeline config', content, PIPELINE_KEYS)
     common = flatten(content.get('cfg_options') or {})
     stages = _entries(source, 'stages', content, STAGE_KEYS, common)
     controls = _entries(source, 'controls', content, CONTROL_KEYS, common)
     _check_names(stages, controls)
     return Pipeline(
         source=source,
-        seed=_checked_int('seed', content.get('seed', 0), 0),
+        seed=checked_int('seed', content.get('seed', 0), 0),
         stages=stages,
         controls=controls,
         metric=str(content.get('metric', 'accuracy/top1')),
@@ -137,7 +137,7 @@ def _entry(
 ) -> Entry:
     if not isinstance(item, Mapping):
         raise ValueError(f'`{where}` must be a dict, got {item!r}.')
-    _check_keys(f'`{where}`', item, known)
+    check_keys(f'`{where}`', item, known)
     for key in ('name', 'config'):
         if not isinstance(item.get(key), str):
             raise ValueError(
@@ -163,7 +163,7 @@ def _entry(
         )
     epochs = item.get('epochs')
     if epochs is not None:
-        _checked_int(f'{where}.epochs', epochs, 1)
+        checked_int(f'{where}.epochs', epochs, 1)
     return Entry(item['name'], config, options, epochs, item.get('restart_at'))
 
 
@@ -184,7 +184,8 @@ def _check_names(stages: Sequence[Entry], controls: Sequence[Entry]) -> None:
             )
 
 
-def _check_keys(where: str, item: Mapping[str, Any], known: set[str]) -> None:
+def check_keys(where: str, item: Mapping[str, Any], known: set[str]) -> None:
+    """Raise ``ValueError`` if ``item`` has a key that is not ``known``."""
     unknown = sorted(set(item) - known)
     if unknown:
         raise ValueError(
@@ -192,7 +193,8 @@ def _check_keys(where: str, item: Mapping[str, Any], known: set[str]) -> None:
         )
 
 
-def _checked_int(key: str, value: Any, least: int) -> int:
+def checked_int(key: str, value: Any, least: int) -> int:
+    """Return ``value``; ``ValueError`` unless it is an int >= ``least``."""
     is_int = isinstance(value, int) and not isinstance(value, bool)
     if not is_int or value < least:
         raise ValueError(

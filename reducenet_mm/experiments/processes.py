@@ -111,8 +111,9 @@ def run_logged(
             _stop(process)
     if process.returncode != 0:
         raise RunFailed(
-            f'{" ".join(command)}\nended with {_status(process.returncode)}. '
-            f'The end of its output ({log}):\n\n{tail(log, start)}'
+            f'{" ".join(command)}\nended with '
+            f'{status_text(process.returncode)}. The end of its output '
+            f'({log}):\n\n{tail(log, start)}'
         )
 
 
@@ -126,12 +127,15 @@ def tail(log: Path, start: int = 0, lines: int = 30) -> str:
 
 
 @contextmanager
-def exclusive(folder: Path, patience: float = 30.0) -> Iterator[int | None]:
-    """Hold the lock of a work dir inside a ``with`` block.
+def exclusive(
+    folder: Path, patience: float = 30.0, name: str = '.lock'
+) -> Iterator[int | None]:
+    """Hold the lock of a work dir, or of a part, inside a ``with`` block.
 
     Args:
         folder: The work dir; created if it is not there.
         patience: Seconds to wait for the processes of a killed run to end.
+        name: The lock's file in ``folder``: one for each part.
 
     Yields:
         The lock's file descriptor, for processes that shall hold it too.
@@ -144,7 +148,7 @@ def exclusive(folder: Path, patience: float = 30.0) -> Iterator[int | None]:
         yield None
         return
     deadline = time.monotonic() + patience
-    with open(folder / '.lock', 'w') as file:
+    with open(folder / name, 'w') as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -159,6 +163,20 @@ def exclusive(folder: Path, patience: float = 30.0) -> Iterator[int | None]:
         yield file.fileno()
 
 
+def import_path() -> str:
+    """Return the PYTHONPATH by which a process imports this very package."""
+    root = str(Path(reducenet_mm.__file__).parents[1])
+    paths = [root, *filter(None, [os.environ.get('PYTHONPATH')])]
+    return os.pathsep.join(paths)
+
+
+def status_text(returncode: int) -> str:
+    """Say how a process has ended."""
+    if returncode >= 0:
+        return f'exit status {returncode}'
+    return f'signal {signal.Signals(-returncode).name}'
+
+
 def _as_text(value: Any) -> str:
     if isinstance(value, list):
         return f'[{",".join(map(_as_text, value))}]'
@@ -169,9 +187,7 @@ def _as_text(value: Any) -> str:
 
 def _environment() -> dict[str, str]:
     """Let the tools import this very package, wherever they are run."""
-    root = str(Path(reducenet_mm.__file__).parents[1])
-    paths = [root, *filter(None, [os.environ.get('PYTHONPATH')])]
-    return {**os.environ, 'PYTHONPATH': os.pathsep.join(paths)}
+    return {**os.environ, 'PYTHONPATH': import_path()}
 
 
 def _die_with_parent() -> None:
@@ -186,9 +202,3 @@ def _stop(process: subprocess.Popen) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _status(returncode: int) -> str:
-    if returncode >= 0:
-        return f'exit status {returncode}'
-    return f'signal {signal.Signals(-returncode).name}'

@@ -22,7 +22,14 @@ from .reading import plain_reading
 from .runs import Finished, shell_command
 from .scalars import drop_shock, validation_curve
 
-PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmpretrain', 'mmrazor')
+PACKAGES = (
+    'torch',
+    'torchvision',
+    'numpy',
+    'mmengine',
+    'mmpretrain',
+    'mmrazor',
+)
 
 
 @dataclass(frozen=True)

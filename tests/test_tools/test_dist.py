@@ -11,7 +11,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import default_collate
 from mmengine.device import get_device
+from mmpretrain.registry import DATASETS
+
+from reducenet_mm.engine import preflight
+from reducenet_mm.engine.hooks.supernet_switch_hook import recalibrate
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 
@@ -34,18 +41,30 @@ def digest(tensors):
 
 @HOOKS.register_module()
 class ReportHook(Hook):
-    '''Write what this process holds before and after the training.'''
+    '''Write what this process holds before and after the training.
+
+    Before it, but after the switch from teacher to student.
+    '''
 
     priority = 'LOWEST'
 
     def before_train(self, runner):
         self.first = digest(runner.model.parameters())
+        model = runner.model.module
+        self.switched = {
+            name: value.tolist()
+            for name, value in model.state_dict().items()
+            if 'running_' in name and '.expand.' not in name
+        }
+        self.order = list(map(int, runner.train_dataloader.sampler))
 
     def after_train(self, runner):
         with open(f'{runner.work_dir}/rank{get_rank()}.json', 'w') as file:
             json.dump(
                 dict(
                     first=self.first,
+                    switched=self.switched,
+                    order=self.order,
                     last=digest(runner.model.parameters()),
                     buffers=digest(runner.model.buffers()),
                     images=list(runner.train_dataloader.sampler),
@@ -59,11 +78,11 @@ class ReportHook(Hook):
 
 
 @pytest.fixture
-def reporting(tmp_path: Path) -> Callable[[str], Path]:
+def reporting(tmp_path: Path) -> Callable[..., Path]:
     """Make a config which also reports what every process holds."""
     (tmp_path / 'report_hook.py').write_text(REPORT_HOOK)
 
-    def make(base: str) -> Path:
+    def make(base: str, more: str = '') -> Path:
         config = tmp_path / f'reporting_{Path(base).name}'
         config.write_text(
             textwrap.dedent(f"""
@@ -74,6 +93,7 @@ def reporting(tmp_path: Path) -> Callable[[str], Path]:
                 dict(type='ReportHook'),
             ]
             """)
+            + more
         )
         return config
 
@@ -113,6 +133,68 @@ def test_two_processes_end_with_identical_weights(
     cores = len(os.sched_getaffinity(0))
     assert first['threads'] == max(1, cores // 2)
     assert (work_dir / 'epoch_1.pth').is_file()
+
+
+PLAIN_IMAGES = """
+train_dataloader = dict(dataset=dict(pipeline=[dict(type='PackInputs')]))
+"""
+
+
+@pytest.mark.skipif(get_device() != 'cpu', reason='gloo is for CPUs')
+def test_two_processes_recalibrate_as_one_does(
+    tmp_path, reporting, process, free_port, config, teacher_run
+):
+    work_dir = tmp_path / 'run'
+    config_file = reporting(config.student, PLAIN_IMAGES)
+    options = [
+        *config.schedule(1),
+        *config.student_model,
+        f'model.teacher_ckpt={teacher_run}',
+        'model.norm_stats=recalibrated',
+        # With kept statistics the live ones' learning rate diverges.
+        'optim_wrapper.optimizer.lr=0.005',
+    ]
+    done = process(
+        *(TOOLS / 'dist_train.sh', config_file, 2, '--work-dir', work_dir),
+        *('--cfg-options', *options),
+        PORT=free_port,
+        PYTHONPATH=str(tmp_path),
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = (
+        json.loads((work_dir / f'rank{rank}.json').read_text())
+        for rank in (0, 1)
+    )
+    assert first['switched'] == second['switched']
+    assert first['order'] != second['order']
+
+    dumped = work_dir / config_file.name
+    cfg = Config.fromfile(dumped, import_custom_modules=False)
+    both = recalibrated_alone(cfg, [first['order'], second['order']])
+    for name, value in first['switched'].items():
+        torch.testing.assert_close(torch.tensor(value), both[name])
+    # So it is an average: one process's images alone give others.
+    one = recalibrated_alone(cfg, [first['order']])
+    assert not any(
+        torch.allclose(torch.tensor(value), one[name])
+        for name, value in first['switched'].items()
+    )
+
+
+def recalibrated_alone(
+    cfg: Config, orders: list[list[int]]
+) -> dict[str, torch.Tensor]:
+    """Statistics that one process computes from the batches of several."""
+    model = preflight.check_config(cfg, [], init_weights=True)
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    size = cfg.train_dataloader.batch_size
+    batches = [
+        default_collate([dataset[i] for i in order[start : start + size]])
+        for order in orders
+        for start in range(0, len(order), size)
+    ]
+    recalibrate(model, batches, len(batches))
+    return model.state_dict()
 
 
 @pytest.mark.skipif(get_device() != 'cpu', reason='gloo is for CPUs')

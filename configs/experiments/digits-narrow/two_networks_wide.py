@@ -1,0 +1,16 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+# The teacher is the independent larger network.
+_base_ = './two_networks.py'
+
+model = dict(
+    teacher=dict(
+        backbone=dict(
+            _delete_=True,
+            type='PlainResNet',
+            depth=8,
+            base_channels=5,
+            in_channels=1,
+        ),
+        head=dict(in_channels=20),
+    )
+)

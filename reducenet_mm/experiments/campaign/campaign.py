@@ -1,0 +1,207 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""A campaign from its plan to its report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..processes import exclusive
+from .config import Campaign, needed_arms
+from .crew import Crew, Settings
+from .ledger import FINISHED, Ledger, finished_record
+from .plan import Cell, PlannedArm
+from .report import accuracy_text, show_plan, show_report, write_report
+from .results import collect
+from .statistics import estimate
+
+RESULTS = 'results.jsonl'
+
+
+def choose_cells(
+    campaign: Campaign,
+    cells: Sequence[Cell],
+    arms: Sequence[str] | None,
+    seeds: Sequence[int] | None,
+) -> list[Cell]:
+    """Return the cells of some arms, with all that these need, and seeds.
+
+    Args:
+        campaign: The campaign.
+        cells: All of its cells.
+        arms: Names of arms; None means all.
+        seeds: Seeds; None means all.
+
+    Raises:
+        ValueError: If an arm or a seed is not in the campaign.
+    """
+    for flag, asked, known in (
+        ('--arms', arms, list(campaign.arms)),
+        ('--seeds', seeds, list(campaign.seeds)),
+    ):
+        unknown = [one for one in asked or () if one not in known]
+        if unknown:
+            raise ValueError(
+                f'{flag} {unknown}: not in the campaign, which has {known}.'
+            )
+    names = set(arms or campaign.arms)
+    for name in list(names):
+        names.update(needed_arms(campaign.arms, name))
+    chosen_seeds = set(seeds or campaign.seeds)
+    return [
+        cell
+        for cell in cells
+        if cell.arm.name in names and cell.seed in chosen_seeds
+    ]
+
+
+def read_results(work_dir: Path) -> list[dict[str, Any]]:
+    """Return all records of a campaign, oldest first.
+
+    Raises:
+        ValueError: If a line of the file is no record.
+    """
+    return Ledger(work_dir / RESULTS).read()
+
+
+def run_campaign(
+    campaign: Campaign,
+    planned: Mapping[str, PlannedArm],
+    cells: Sequence[Cell],
+    chosen: Sequence[Cell],
+    work_dir: Path,
+    settings: Settings,
+    keep_checkpoints: bool = False,
+    console: Console | None = None,
+) -> list[str]:
+    """Train what is chosen and not done yet; report the whole campaign.
+
+    Args:
+        campaign: The campaign.
+        planned: Its arms.
+        cells: All of its cells.
+        chosen: Those to be run.
+        work_dir: Folder of all results.
+        settings: How to run.
+        keep_checkpoints: Whether checkpoints that no cell waits for stay.
+        console: Where to show progress; defaults to standard output.
+
+    Returns:
+        The names of the chosen cells that failed or were blocked.
+    """
+    console = console or Console()
+    show_plan(planned, campaign.seeds, console)
+    ledger = Ledger(work_dir / RESULTS)
+    progress = _Progress(chosen, settings, console)
+    crew = Crew(chosen, ledger, work_dir / 'locks', settings, progress.tell)
+    states = crew.run()
+    if not keep_checkpoints:
+        delete_checkpoints(cells, ledger.read(), settings)
+    report_campaign(campaign, planned, cells, work_dir, settings, console)
+    return [name for name, state in states.items() if state != FINISHED]
+
+
+def report_campaign(
+    campaign: Campaign,
+    planned: Mapping[str, PlannedArm],
+    cells: Sequence[Cell],
+    work_dir: Path,
+    settings: Settings,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Write and print the report of what is there; return its content."""
+    records = read_results(work_dir)
+    content = collect(campaign, planned, cells, records, settings.test)
+    with exclusive(work_dir, name='.report.lock'):
+        write_report(content, work_dir)
+    show_report(content, work_dir, console or Console())
+    return content
+
+
+def delete_checkpoints(
+    cells: Sequence[Cell],
+    records: Sequence[Mapping[str, Any]],
+    settings: Settings,
+) -> None:
+    """Delete the checkpoints of finished cells that no cell waits for.
+
+    Args:
+        cells: All cells of the campaign.
+        records: All results so far.
+        settings: Without a test, every cell still waits for its own.
+    """
+    waiting = [
+        cell
+        for cell in cells
+        if finished_record(records, cell.hash, test=True) is None
+    ]
+    wanted = {cell.name for cell in waiting}
+    wanted |= {one.name for cell in waiting for one in cell.needs.values()}
+    for cell in cells:
+        if cell.name not in wanted:
+            for path in cell.folder.glob('epoch_*.pth'):
+                path.unlink(missing_ok=True)
+
+
+class _Progress:
+    """Prints a line for each cell that has ended."""
+
+    def __init__(
+        self, cells: Sequence[Cell], settings: Settings, console: Console
+    ) -> None:
+        self._cells = cells
+        self._settings = settings
+        self._console = console
+
+    def tell(
+        self,
+        cell: Cell,
+        record: Mapping[str, Any],
+        records: Sequence[Mapping[str, Any]],
+    ) -> None:
+        test = self._settings.test
+        done = [
+            finished_record(records, one.hash, test) for one in self._cells
+        ]
+        count = sum(one is not None for one in done)
+        text = f'[{count}/{len(self._cells)}] {cell.name}: '
+        if record['status'] == FINISHED:
+            text += self._describe(cell, record, records)
+        else:
+            lines = record['error'].strip().splitlines()
+            text += f'{record["status"]}: {lines[-1]}'
+        self._console.print(
+            text, highlight=False, markup=False, soft_wrap=True
+        )
+
+    def _describe(
+        self,
+        cell: Cell,
+        record: Mapping[str, Any],
+        records: Sequence[Mapping[str, Any]],
+    ) -> str:
+        parts = []
+        metric = self._settings.metric
+        if record['test'] is not None:
+            parts.append(f'test {record["test"][metric]:.2f} %')
+        if record['val'] is not None:
+            parts.append(f'val {record["val"]:.2f} %')
+        parts.append(f'{record["seconds"]:.0f} s')
+        values = [
+            found['test'][metric] if self._settings.test else found['val']
+            for one in self._cells
+            if one.arm.name == cell.arm.name
+            for found in [
+                finished_record(records, one.hash, self._settings.test)
+            ]
+            if found is not None
+        ]
+        so_far = accuracy_text(asdict(estimate(values)))
+        return (
+            f'{", ".join(parts)}; {cell.arm.name} so far {so_far} % '
+            f'(n = {len(values)})'
+        )

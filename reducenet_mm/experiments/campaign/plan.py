@@ -1,0 +1,239 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""The plan of a campaign: every arm's length and cost, and all its cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from reducenet_mm.engine.launch import read_config
+
+from ..budget import matched_epochs, restart_periods, schedule_options
+from ..cost import (
+    NetworkSize,
+    TrainingCost,
+    deployed_model,
+    measure_training,
+    network_size,
+)
+from ..plan import run_epochs
+from ..records import content_hash
+from .config import Arm, Campaign, in_order, needed_arms
+
+
+@dataclass(frozen=True)
+class PlannedArm:
+    """An arm with everything that must be known before it is trained.
+
+    Attributes:
+        arm: What the campaign config says of it.
+        options: Overrides of its config, by dotted key, without the seed.
+        cfg: Both merged; keys of `needs` are None in it.
+        epochs: Its length.
+        periods: Epochs from restart to restart of the learning rate.
+        cost: Of one epoch.
+        size: Of the network that is tested, as it is deployed.
+        needed_multiply_adds: Training multiply-adds of all arms that it
+            needs, each counted once.
+        budget_ratio: Its total cost as a multiple of what it shall match.
+    """
+
+    arm: Arm
+    options: dict[str, Any]
+    cfg: Config
+    epochs: int
+    periods: tuple[int, ...]
+    cost: TrainingCost
+    size: NetworkSize
+    needed_multiply_adds: float
+    budget_ratio: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the arm."""
+        return self.arm.name
+
+    @property
+    def own_multiply_adds(self) -> float:
+        """Training multiply-adds of its own epochs."""
+        return self.epochs * self.cost.per_epoch
+
+    @property
+    def total_multiply_adds(self) -> float:
+        """Training multiply-adds, all arms that it needs included."""
+        return self.own_multiply_adds + self.needed_multiply_adds
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm with one seed: the unit of work.
+
+    Attributes:
+        arm: The arm.
+        seed: The seed.
+        needs: The cells whose last checkpoints it starts from, by config
+            key.
+        hash: Of its config and of the cells that it needs.
+        folder: Where it is trained.
+    """
+
+    arm: PlannedArm
+    seed: int
+    needs: dict[str, Cell]
+    hash: str
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Unique in the campaign."""
+        return f'{self.arm.name} seed {self.seed}'
+
+    @property
+    def checkpoint(self) -> Path:
+        """That of its last epoch."""
+        return self.folder / f'epoch_{self.arm.epochs}.pth'
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Overrides of its config, by dotted key, with all checkpoints."""
+        inputs = {k: str(cell.checkpoint) for k, cell in self.needs.items()}
+        return {**self.arm.options, 'randomness.seed': self.seed, **inputs}
+
+
+def plan_arms(campaign: Campaign) -> dict[str, PlannedArm]:
+    """Measure every arm and decide how long it trains.
+
+    Args:
+        campaign: The campaign.
+
+    Returns:
+        The planned arms by name, in the config's order.
+
+    Raises:
+        FileNotFoundError: If a data set is not there.
+        ValueError: If an arm's config cannot take part as it is meant to.
+    """
+    planned: dict[str, PlannedArm] = {}
+    measured: dict[str, tuple[TrainingCost, NetworkSize]] = {}
+    for arm in in_order(campaign.arms):
+        with _named(arm):
+            planned[arm.name] = _plan(arm, campaign, planned, measured)
+    return {name: planned[name] for name in campaign.arms}
+
+
+def plan_cells(
+    campaign: Campaign, planned: Mapping[str, PlannedArm], work_dir: Path
+) -> list[Cell]:
+    """Return all cells, seed by seed, each after those that it needs."""
+    cells: list[Cell] = []
+    for seed in campaign.seeds:
+        of_seed: dict[str, Cell] = {}
+        for arm in in_order(campaign.arms):
+            needs = {key: of_seed[name] for key, name in arm.needs.items()}
+            one = planned[arm.name]
+            cfg = one.cfg.to_dict()
+            cfg['randomness'] = {**cfg.get('randomness', {}), 'seed': seed}
+            content = dict(
+                config=cfg, inputs={key: c.hash for key, c in needs.items()}
+            )
+            of_seed[arm.name] = Cell(
+                arm=one,
+                seed=seed,
+                needs=needs,
+                hash=content_hash(content),
+                folder=work_dir / 'runs' / arm.name / f'seed{seed}',
+            )
+        cells += of_seed.values()
+    return cells
+
+
+@contextmanager
+def _named(arm: Arm) -> Iterator[None]:
+    """Say in an error which arm it is about."""
+    where = f'arms.{arm.name} ({arm.config})'
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f'{where}: {error}') from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f'{where}: {error}') from error
+
+
+def _plan(
+    arm: Arm,
+    campaign: Campaign,
+    planned: Mapping[str, PlannedArm],
+    measured: dict[str, tuple[TrainingCost, NetworkSize]],
+) -> PlannedArm:
+    options = dict(arm.options)
+    cfg = _merged(arm, options)
+    cost, size = _measure(cfg, measured)
+    needed = sum(
+        planned[name].own_multiply_adds
+        for name in needed_arms(campaign.arms, arm.name)
+    )
+    ratio = None
+    periods = [run_epochs(cfg) if arm.epochs is None else arm.epochs]
+    if arm.match is not None:
+        total = arm.times * planned[arm.match].total_multiply_adds
+        _check_budget(arm, total, needed)
+        periods[0], _ = matched_epochs(total - needed, cost.per_epoch)
+        ratio = (periods[0] * cost.per_epoch + needed) / total
+        if arm.restart_after is not None:
+            before = planned[arm.restart_after].total_multiply_adds
+            periods = restart_periods(
+                periods[0], before - needed, total - needed
+            )
+    if arm.epochs is not None or arm.match is not None:
+        options.update(schedule_options(cfg, periods))
+        cfg = _merged(arm, options)
+    return PlannedArm(
+        arm=arm,
+        options=options,
+        cfg=cfg,
+        epochs=sum(periods),
+        periods=tuple(periods),
+        cost=cost,
+        size=size,
+        needed_multiply_adds=needed,
+        budget_ratio=ratio,
+    )
+
+
+def _check_budget(arm: Arm, total: float, needed: float) -> None:
+    if total <= needed:
+        raise ValueError(
+            f'`match`={arm.match!r} leaves nothing to train with: its cost, '
+            f'{total:.3g} multiply-adds, is spent by what this arm needs '
+            f'({", ".join(arm.needs.values())}: {needed:.3g}).'
+        )
+
+
+def _merged(arm: Arm, options: Mapping[str, Any]) -> Config:
+    """Return an arm's config; what it needs is not there yet: None."""
+    unset = dict.fromkeys(arm.needs)
+    return read_config(str(arm.config), {**options, **unset})
+
+
+def _measure(
+    cfg: Config, measured: dict[str, tuple[TrainingCost, NetworkSize]]
+) -> tuple[TrainingCost, NetworkSize]:
+    """Measure an arm, or take what was measured of the same network."""
+    fields = (
+        'model',
+        'data_preprocessor',
+        'train_dataloader',
+        'optim_wrapper',
+    )
+    content = cfg.to_dict()
+    key = content_hash({name: content.get(name) for name in fields})
+    if key not in measured:
+        cost = measure_training(cfg)
+        size = network_size(deployed_model(cfg), cost.input_shape)
+        measured[key] = cost, size
+    return measured[key]

@@ -1,0 +1,196 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""All figures of a campaign so far, as plain values for JSON."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from statistics import fmean
+from typing import Any
+
+from ..cost import COUNTED
+from ..records import content_hash
+from ..runs import shell_command
+from .config import Campaign
+from .ledger import FINISHED, finished_record
+from .plan import Cell, PlannedArm
+from .regime import describe_regime
+from .statistics import Estimate, estimate, paired_difference
+
+Record = Mapping[str, Any]
+MATCHED = 0.05
+"""Costs that differ by no more than this share are called matched."""
+
+
+def collect(
+    campaign: Campaign,
+    planned: Mapping[str, PlannedArm],
+    cells: Sequence[Cell],
+    records: Sequence[Record],
+    test: bool,
+) -> dict[str, Any]:
+    """Return the content of ``report.json``.
+
+    Args:
+        campaign: The campaign.
+        planned: Its arms.
+        cells: All of its cells.
+        records: All results so far.
+        test: Whether test accuracy is compared; otherwise validation
+            accuracy, and no figure of the test set is shown.
+    """
+    found = {
+        cell.name: finished_record(records, cell.hash, test) for cell in cells
+    }
+    done: dict[str, dict[int, Record]] = {name: {} for name in planned}
+    for cell in cells:
+        record = found[cell.name]
+        if record is not None:
+            done[cell.arm.name][cell.seed] = record
+    values = {
+        name: _values(of_arm, campaign.metric, test)
+        for name, of_arm in done.items()
+    }
+    used = [record for of_arm in done.values() for record in of_arm.values()]
+    failed = _failed(cells, records, found)
+    content = dict(
+        campaign=campaign.source.stem,
+        metric=campaign.metric,
+        compared='test' if test else 'validation',
+        seeds=list(campaign.seeds),
+        command=shell_command(sys.argv[:1] + sys.argv),
+        counted=COUNTED,
+        code=_distinct([record['code'] for record in used]),
+        arms=[
+            _arm(planned[name], done[name], values[name]) for name in planned
+        ],
+        comparisons=[
+            _comparison(planned[arm], planned[control], values)
+            for arm, control in campaign.comparisons
+        ],
+        open=[
+            name
+            for name, record in found.items()
+            if record is None and name not in failed
+        ],
+        failed=failed,
+        tested_again=_tested_again(cells, records) if test else {},
+    )
+    content['regime'] = describe_regime(campaign.regime, values)
+    return content
+
+
+def _values(
+    of_arm: Mapping[int, Record], metric: str, test: bool
+) -> dict[int, float]:
+    if test:
+        return {seed: r['test'][metric] for seed, r in of_arm.items()}
+    return {
+        seed: r['val'] for seed, r in of_arm.items() if r['val'] is not None
+    }
+
+
+def _arm(
+    planned: PlannedArm,
+    of_arm: Mapping[int, Record],
+    values: Mapping[int, float],
+) -> dict[str, Any]:
+    records = list(of_arm.values())
+    arm = planned.arm
+    return dict(
+        name=arm.name,
+        config=shell_command(['', str(arm.config)]).split()[-1],
+        needs=dict(arm.needs),
+        match=arm.match,
+        times=arm.times,
+        budget_ratio=planned.budget_ratio,
+        epochs=planned.epochs,
+        periods=list(planned.periods),
+        multiply_adds_per_image=planned.cost.per_image,
+        images_per_epoch=planned.cost.images_per_epoch,
+        own_multiply_adds=planned.own_multiply_adds,
+        total_multiply_adds=planned.total_multiply_adds,
+        params=planned.size.params,
+        multiply_adds=planned.size.multiply_adds,
+        values={str(seed): value for seed, value in sorted(values.items())},
+        accuracy=_plain(estimate(list(values.values())) if values else None),
+        validation=_plain(
+            estimate([r['val'] for r in records if r['val'] is not None])
+            if any(r['val'] is not None for r in records)
+            else None
+        ),
+        drop_shock=_mean_drop(records),
+        seconds=sum(record['seconds'] for record in records),
+        sessions=sum(record['sessions'] for record in records),
+    )
+
+
+def _comparison(
+    arm: PlannedArm,
+    control: PlannedArm,
+    values: Mapping[str, Mapping[int, float]],
+) -> dict[str, Any]:
+    difference = paired_difference(values[arm.name], values[control.name])
+    ratio = control.total_multiply_adds / arm.total_multiply_adds
+    return dict(
+        arm=arm.name,
+        control=control.name,
+        difference=_plain(difference),
+        verdict=None if difference is None else difference.verdict,
+        cost_ratio=ratio,
+        matched=abs(ratio - 1) <= MATCHED,
+    )
+
+
+def _plain(value: Estimate | None) -> dict[str, Any] | None:
+    return None if value is None else asdict(value)
+
+
+def _mean_drop(records: Sequence[Record]) -> dict[str, float]:
+    """Return the mean drop shock over seeds, by network."""
+    drops = [record['drop_shock'] for record in records]
+    names = dict.fromkeys(name for drop in drops for name in drop)
+    return {
+        name: fmean(drop[name] for drop in drops if name in drop)
+        for name in names
+    }
+
+
+def _distinct(items: Sequence[Record]) -> list[dict[str, Any]]:
+    """Return each different item once, with the number of ``cells``."""
+    counted: dict[str, dict[str, Any]] = {}
+    for item in items:
+        entry = counted.setdefault(content_hash(item), dict(item, cells=0))
+        entry['cells'] += 1
+    return list(counted.values())
+
+
+def _failed(
+    cells: Sequence[Cell],
+    records: Sequence[Record],
+    found: Mapping[str, Record | None],
+) -> dict[str, str]:
+    """Return the last error of each cell that has no result."""
+    errors = {}
+    for cell in cells:
+        if found[cell.name] is None:
+            for record in records:
+                if record['hash'] == cell.hash and 'error' in record:
+                    errors[cell.name] = str(record['error'])
+    return errors
+
+
+def _tested_again(
+    cells: Sequence[Cell], records: Sequence[Record]
+) -> dict[str, int]:
+    """Return the cells that met the test set more than once, and how often."""
+    counts: dict[str, int] = {}
+    for cell in cells:
+        counts[cell.name] = sum(
+            record['status'] == FINISHED
+            and (record['arm'], record['seed']) == (cell.arm.name, cell.seed)
+            and record['test'] is not None
+            for record in records
+        )
+    return {name: count for name, count in counts.items() if count > 1}

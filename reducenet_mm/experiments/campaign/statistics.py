@@ -1,0 +1,96 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Means over seeds, paired differences, and what they allow to be said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+LEAST_SEEDS = 5
+"""With fewer, nothing is called better or worse."""
+
+BETTER, WORSE = 'better', 'worse'
+INCONCLUSIVE, TOO_FEW = 'inconclusive', 'too few seeds'
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds.
+
+    Attributes:
+        n: How many seeds.
+        mean: Their mean.
+        sd: Their standard deviation (n - 1); None of fewer than two.
+        low: Lower end of the 95 % t interval of the mean; None likewise.
+        high: Its upper end.
+    """
+
+    n: int
+    mean: float
+    sd: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def verdict(self) -> str:
+        """What a difference from zero of this mean allows to be said."""
+        if self.n < LEAST_SEEDS or self.low is None or self.high is None:
+            return TOO_FEW
+        if self.low <= 0 <= self.high:
+            return INCONCLUSIVE
+        return BETTER if self.low > 0 else WORSE
+
+    def side_of(self, limit: float) -> bool | None:
+        """Whether the mean is at least ``limit``; None: cannot be told.
+
+        It can be told if the interval is on one side and the seeds are
+        enough.
+        """
+        if self.n < LEAST_SEEDS or self.low is None or self.high is None:
+            return None
+        if self.low < limit <= self.high:
+            return None
+        return self.low >= limit
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Return mean, spread and 95 % t interval of values.
+
+    Args:
+        values: One of each seed, at least one.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if not values:
+        raise ValueError('no values to estimate a mean from, got [].')
+    n, mean = len(values), float(np.mean(values))
+    if n < 2:
+        return Estimate(n, mean, None, None, None)
+    sd = float(np.std(values, ddof=1))
+    margin = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd / n**0.5
+    return Estimate(n, mean, sd, mean - margin, mean + margin)
+
+
+def paired_difference(
+    values: Mapping[int, float], control: Mapping[int, float]
+) -> Estimate | None:
+    """Estimate the mean of ``values - control`` over their common seeds.
+
+    The interval is that of the paired t test.
+
+    Args:
+        values: By seed.
+        control: By seed.
+
+    Returns:
+        The estimate, or None if there is no common seed.
+    """
+    common = sorted(set(values) & set(control))
+    if not common:
+        return None
+    return estimate([values[seed] - control[seed] for seed in common])

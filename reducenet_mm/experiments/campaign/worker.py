@@ -1,0 +1,201 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""The process of one cell: train, validate, test once, and say how it went.
+
+It is forked from a server that has imported everything already and computed
+nothing yet, which saves the seconds that each import would take.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+
+from reducenet_mm.engine import launch, preflight
+from reducenet_mm.engine.checkpointing import (
+    keep_two_checkpoints,
+    newest_checkpoint,
+    settle_resume,
+)
+
+from ..processes import LOG, exclusive
+from ..records import read_marker, set_aside, write_marker
+from ..runs import STARTED
+from ..scalars import drop_shock, validation_curve
+
+PRELOAD = (
+    'reducenet_mm.experiments.campaign.worker',
+    'reducenet_mm.models.algorithms',
+    'mmpretrain.datasets',
+    'mmpretrain.engine',
+    'mmpretrain.evaluation',
+    'mmpretrain.models',
+    'mmpretrain.visualization',
+)
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+SECTIONS = ('train_dataloader', 'train_cfg', 'optim_wrapper')
+TEST_KEYS = ('test_dataloader', 'test_cfg', 'test_evaluator')
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker has to do.
+
+    Attributes:
+        config: Training config.
+        options: Overrides of it, by dotted key; all checkpoints that it
+            starts from are there.
+        folder: Where to train. Results of other work in it are set aside.
+        lock: Name of the lock beside all folders that keeps others away.
+        locks: Folder of that lock.
+        digest: Hash of the cell, for the markers.
+        epochs: How long it trains.
+        metric: The metric that is compared.
+        test: Whether to test too, after training.
+        threads: Threads to compute with; None leaves it to torch.
+    """
+
+    config: str
+    options: dict[str, Any]
+    folder: Path
+    lock: str
+    locks: Path
+    digest: str
+    epochs: int
+    metric: str
+    test: bool
+    threads: int | None
+
+
+def work(job: Job) -> None:
+    """Do a job and leave a marker; resume what was interrupted.
+
+    Anything that it raises ends its process with an error, the traceback in
+    the folder's console log.
+    """
+    _end_with_parent()
+    os.environ.setdefault('LOCAL_RANK', '0')  # MMEngine's tools set it too
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
+    with exclusive(job.locks, name=job.lock):
+        started = read_marker(job.folder, job.digest, STARTED)
+        if started is None:
+            set_aside(job.folder)
+        job.folder.mkdir(parents=True, exist_ok=True)
+        _redirect_output(job.folder / LOG)
+        sessions = 1
+        if started is not None and newest_checkpoint(job.folder) is not None:
+            sessions = int(started['sessions']) + 1
+        marker = dict(sessions=sessions)
+        write_marker(job.folder, job.digest, marker, STARTED)
+        outcome = _train_and_test(job)
+        write_marker(job.folder, job.digest, {**marker, **outcome})
+
+
+def _train_and_test(job: Job) -> dict[str, Any]:
+    start = time.monotonic()
+    notes: list[str] = []
+    runner = launch.build_runner(_prepare(job, notes.append))
+    for note in notes:
+        runner.logger.info(note)
+    runner.train()
+    checkpoint = job.folder / f'epoch_{job.epochs}.pth'
+    if newest_checkpoint(job.folder) != checkpoint:
+        raise RuntimeError(
+            f'training has ended without an intact {checkpoint}. Arms need '
+            "default_hooks.checkpoint=dict(type='CheckpointHook', "
+            'by_epoch=True, save_last=True).'
+        )
+    curve = dict(validation_curve(job.folder, job.metric))
+    if job.epochs not in curve and runner.val_loop is not None:
+        # The run was killed between its last checkpoint and its validation,
+        # or the interval does not divide its length.
+        curve[job.epochs] = _numbers(runner.val(), job.metric)[job.metric]
+    test = _numbers(runner.test(), job.metric) if job.test else None
+    return dict(
+        val=curve.get(job.epochs),
+        test=test,
+        validation=sorted(curve.items()),
+        drop_shock=drop_shock(job.folder, job.metric),
+        seconds=round(time.monotonic() - start, 1),
+        threads=torch.get_num_threads(),
+    )
+
+
+def _prepare(job: Job, say: Callable[[str], Any]) -> Config:
+    """Return the config that the Runner gets, every check passed."""
+    cfg = launch.read_config(job.config, job.options)
+    cfg.launcher = 'none'
+    cfg.work_dir = str(job.folder)
+    preflight.check_sections(cfg, SECTIONS)
+    if not job.test:
+        cfg.update(dict.fromkeys(TEST_KEYS))
+    launch.set_loader_defaults(cfg, LOADERS)
+    keep_two_checkpoints(cfg, say)
+    cfg.resume = True
+    checkpoint = settle_resume(cfg, say, search=True)
+    model = preflight.check_config(
+        cfg, LOADERS, init_weights=checkpoint is None
+    )
+    if checkpoint is not None:
+        preflight.check_checkpoint(model, checkpoint)
+    elif cfg.get('load_from'):
+        preflight.read_weights(cfg.load_from)
+    return cfg
+
+
+def _numbers(metrics: Mapping[str, Any], wanted: str) -> dict[str, float]:
+    """Return the metrics that are finite numbers, the wanted one included.
+
+    Raises:
+        RuntimeError: If that one is missing.
+    """
+    numbers = {
+        key: float(value)
+        for key, value in metrics.items()
+        if isinstance(value, (int, float)) and math.isfinite(value)
+    }
+    if wanted not in numbers:
+        raise RuntimeError(
+            f'the evaluator reports no finite {wanted!r} (`metric` of the '
+            f'campaign config), but {dict(metrics)}.'
+        )
+    return numbers
+
+
+def _redirect_output(log: Path) -> None:
+    """Append to ``log`` whatever this process writes, its children's too."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as the one that asked for it is gone.
+
+    The fork server's own death says nothing: it lives as long as we do.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    sentinel = parent.sentinel
+
+    def watch() -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

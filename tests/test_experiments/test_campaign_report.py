@@ -1,0 +1,186 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""What a campaign's report says and draws, from figures made by hand."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reducenet_mm.experiments.campaign.figure import campaign_figure
+from reducenet_mm.experiments.campaign.regime import describe_regime
+from reducenet_mm.experiments.campaign.report import (
+    markdown,
+    notes,
+    table_rows,
+    write_report,
+)
+from reducenet_mm.experiments.campaign.statistics import estimate
+
+VALUES = dict(
+    plain=[90.0, 90.2, 90.4, 90.6, 90.8],
+    restart=[89.9, 90.3, 90.3, 90.7, 90.7],
+    soft=[91.0, 91.3, 91.4, 91.5, 91.9],
+)
+
+
+def arm(name: str, cost: float, epochs: int) -> dict[str, Any]:
+    values = VALUES[name]
+    return dict(
+        name=name,
+        match=None if name == 'soft' else 'soft',
+        times=1.0,
+        budget_ratio=None if name == 'soft' else cost / 1e12,
+        epochs=epochs,
+        total_multiply_adds=cost,
+        params=77_754,
+        multiply_adds=764_000,
+        values={str(seed): value for seed, value in enumerate(values)},
+        accuracy=asdict(estimate(values)),
+        drop_shock={},
+    )
+
+
+def comparison(
+    name: str, control: str, matched: bool = True
+) -> dict[str, Any]:
+    pairs = zip(VALUES[name], VALUES[control], strict=True)
+    difference = estimate([value - other for value, other in pairs])
+    return dict(
+        arm=name,
+        control=control,
+        difference=asdict(difference),
+        verdict=difference.verdict,
+        cost_ratio=1.004 if matched else 0.5,
+        matched=matched,
+    )
+
+
+@pytest.fixture
+def content() -> dict[str, Any]:
+    """Student 1.02 points above its control, restart level with it."""
+    arms = [
+        arm('plain', 1.004e12, 30),
+        arm('restart', 1.004e12, 30),
+        arm('soft', 1e12, 9),
+    ]
+    arms[2]['drop_shock'] = dict(teacher=92.5, student=10.0)
+    by_seed = {name: dict(enumerate(v)) for name, v in VALUES.items()}
+    return dict(
+        campaign='tiny',
+        compared='test',
+        seeds=[0, 1, 2, 3, 4],
+        command='python tools/experiment.py tiny.py',
+        counted='convolutions and linear layers',
+        code=[
+            dict(packages=dict(torch='2'), commit='abc', dirty=True, cells=15)
+        ],
+        arms=arms,
+        comparisons=[
+            comparison('soft', 'plain'),
+            comparison('restart', 'plain', matched=False),
+            comparison('soft', 'restart'),
+        ],
+        regime=describe_regime(dict(control='plain', teacher='soft'), by_seed),
+        open=[],
+        failed={},
+        tested_again={},
+    )
+
+
+def test_the_table(content: dict[str, Any]) -> None:
+    plain, restart, soft = table_rows(content)
+    assert plain[:5] == ('plain', '90.40 ± 0.32', '5', '-', '-')
+    # Differences 1.0, 1.1, 1.0, 0.9, 1.1: sd 0.0837, t 2.776.
+    assert soft[3:5] == ('+1.02 [0.92, 1.12] to plain', 'better')
+    # -0.1, 0.1, -0.1, 0.1, -0.1: mean -0.02, sd 0.1095.
+    assert restart[3:5] == (
+        '-0.02 [-0.16, 0.12] to plain (0.50 times its cost)',
+        'inconclusive',
+    )
+    assert soft[5:] == ('77,754', '764 k', '1 T (9)', '92.5 → 10.0')
+
+
+def test_the_regime_comes_first_and_other_pairs_after_the_table(
+    content: dict[str, Any],
+) -> None:
+    lines = markdown(content).splitlines()
+    assert lines[0] == '# Campaign tiny'
+    assert lines[2] == content['regime']['sentence']
+    assert 'soft) minus plain is +1.02' in lines[2]
+    assert '- soft: +1.04 [0.85, 1.23] to restart: better' in lines
+
+
+def test_notes_tell_matches_code_and_what_is_missing(
+    content: dict[str, Any],
+) -> None:
+    text = '\n'.join(notes(content))
+    assert 'plain 1.004 times soft; restart 1.004 times soft.' in text
+    assert '15 cell(s) by abc with uncommitted changes; torch 2.' in text
+    assert 'answered the test set once' in text
+    assert 'Without a result' not in text and 'Failed' not in text
+    content.update(
+        open=['soft seed 4'],
+        failed={'soft seed 3': 'ended\n\nValueError: no'},
+        tested_again={'plain seed 0': 2},
+    )
+    text = '\n'.join(notes(content))
+    assert 'Without a result so far: soft seed 4.' in text
+    assert 'Failed: soft seed 3: `ValueError: no`' in text
+    assert 'plain seed 0 2 times' in text
+    content['compared'] = 'validation'
+    assert 'The test set was not looked at.' in '\n'.join(notes(content))
+
+
+def test_a_campaign_without_a_result_is_reported_too(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    for one in content['arms']:
+        one.update(accuracy=None, values={})
+    content['comparisons'] = [
+        dict(item, difference=None, verdict=None)
+        for item in content['comparisons']
+    ]
+    write_report(content, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        'report.json',
+        'report.md',
+    }
+    assert table_rows(content)[2][1:5] == ('-', '0', 'to plain', '-')
+
+
+def label_heights(svg: str) -> dict[str, float]:
+    """Return the vertical position of each label ``name  accuracy``."""
+    found = re.findall(r' ([\d.]+)\)">(\w+)\s+[\d.]+</text>', svg)
+    return {name: float(y) for y, name in found}
+
+
+def test_labels_do_not_overlap_and_are_in_the_order_of_accuracy(
+    content: dict[str, Any],
+) -> None:
+    # Twenty arms within half a point, at two costs.
+    arms = [
+        dict(
+            name=f'arm{index}',
+            total_multiply_adds=1e12 * (1 + index % 2),
+            accuracy=asdict(estimate([90 + index / 40, 90.1 + index / 40])),
+        )
+        for index in range(20)
+    ]
+    heights = label_heights(campaign_figure(dict(content, arms=arms)))
+    ordered = [heights[f'arm{index}'] for index in range(20)]
+    gaps = [low - high for low, high in zip(ordered, ordered[1:])]
+    assert len(heights) == 20
+    assert min(gaps) > 11  # points; the letters are 10 high
+
+
+def test_one_arm_with_one_seed_can_be_drawn(content: dict[str, Any]) -> None:
+    one = dict(
+        name='only', total_multiply_adds=5e9, accuracy=asdict(estimate([90.0]))
+    )
+    svg = campaign_figure(dict(content, arms=[one]))
+    assert list(label_heights(svg)) == ['only']
+    assert 'training multiply-adds, all arms needed, G' in svg
