@@ -13,6 +13,8 @@ from typing import Any
 from mmengine.config import Config
 from mmpretrain.registry import DATASETS, MODELS, TRANSFORMS
 
+from reducenet_mm.models.backbones.reduce_blocks import BLOCKS, check_block
+
 FUNCTION_KEYS = (
     'depth',
     'base_channels',
@@ -65,17 +67,22 @@ def supernet_cfg(cfg: Config) -> dict[str, Any]:
 def plain_model_cfg(cfg: Config) -> dict[str, Any]:
     """Return the student's classifier: the same head on a plain backbone.
 
-    Depths 18 and 34 become MMPretrain's own ``ResNet``, the CIFAR layouts
-    ``PlainResNet``.
+    Depths 18 and 34 become MMPretrain's own ``ResNet`` where that is the
+    same function, all others ``PlainResNet``.
 
     Raises:
-        ValueError: As :func:`supernet_cfg`.
+        ValueError: As :func:`supernet_cfg`, or if the block is unknown.
     """
     model = supernet_cfg(cfg)
     old = model['backbone']
     new = {key: old[key] for key in FUNCTION_KEYS if key in old}
+    block = old.get('block', 'postsum')
+    check_block(block)
+    if not BLOCKS[block].out_act:
+        new['out_act'] = False
     is_relu = _unscoped((new.get('act_cfg') or {}).get('type', 'ReLU'))
-    if new['depth'] in (18, 34) and is_relu == 'ReLU':
+    stock = BLOCKS[block].out_act and is_relu == 'ReLU'
+    if new['depth'] in (18, 34) and stock:
         new.pop('act_cfg', None)
         width = new.get('base_channels') or 64
         new.update(base_channels=width, stem_channels=width)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,13 +19,13 @@ from torch import Tensor, nn
 
 from reducenet_mm import __version__
 from reducenet_mm.engine.preflight import no_side_effects, read_weights
+from reducenet_mm.models.backbones.reduce_blocks import absorb_conv_biases
 from reducenet_mm.models.checkpoint_views import (
     ARCHITECTURE,
     check_state_dict,
     is_distill_state_dict,
-    split_state_dict,
 )
-from reducenet_mm.models.supernet import set_scaler
+from reducenet_mm.models.supernet import set_scaler, ungraft
 
 from .files import sha256_file, write_atomically
 from .parity import check_parity, largest_difference, parity_images
@@ -42,7 +43,9 @@ class ExportResult:
         weights: The written ``student.pth``.
         config: The written ``student.py``.
         largest_difference: Of the float64 logits of the plain network and
-            the supernet at scaler 0.
+            the supernet at scaler 0, before anything is rounded.
+        rounding: Largest change of the logits by rounding what was merged;
+            0 if nothing had to merge.
         images: What they were compared on: ``'validation'`` or
             ``'random'`` images.
         num_images: How many of them.
@@ -52,6 +55,7 @@ class ExportResult:
     weights: Path
     config: Path
     largest_difference: float
+    rounding: float
     images: str
     num_images: int
     params: int
@@ -67,6 +71,8 @@ def export_student(
 
     Both are checked before anything is written: the weights load strictly
     into a network without branches, which answers as the supernet does.
+    What merges is merged in float64 and then rounded to the precision of
+    the plain network.
 
     Args:
         config: The config with which ``checkpoint`` was trained.
@@ -77,30 +83,43 @@ def export_student(
     Raises:
         FileNotFoundError: If ``checkpoint`` is not there.
         ValueError: If it cannot be read or does not fit ``config``, or
-            ``config`` has no ReduceNet.
+            ``config`` has no ReduceNet, or a norm that cannot absorb what
+            merging leaves.
         ParityError: If the plain network is not the same function.
             Whatever is raised, nothing has been written.
     """
     if not isinstance(config, Config):
         config = Config.fromfile(config)
     weights = read_weights(str(checkpoint))
-    _, student = split_state_dict(weights)
     source = f'checkpoint {str(checkpoint)!r}'
     with no_side_effects(), DefaultScope.overwrite_default_scope('mmpretrain'):
-        supernet = _build(supernet_cfg(config), _supernet(weights), source)
-        plain = _build(plain_model_cfg(config), student, source)
+        supernet = MODELS.build(supernet_cfg(config))
+        state = _supernet(weights)
+        check_state_dict(supernet, state, source)
+        supernet.load_state_dict(state)
         set_scaler(supernet, 0.0)
+        plain = MODELS.build(plain_model_cfg(config))
+        exact = copy.deepcopy(plain).double()
+        exact.load_state_dict(_student(supernet))
+        plain.load_state_dict(exact.state_dict())
+        stored = {key: val.clone() for key, val in plain.state_dict().items()}
         images, kind = parity_images(config, plain)
-        difference = largest_difference(supernet, plain, images)
+        difference = largest_difference(supernet, exact, images)
         check_parity(difference, tolerance)
+        rounding = largest_difference(exact, plain, images)
         meta = _meta(config, checkpoint)
         meta['parity'] = dict(
-            largest_difference=difference, images=kind, count=len(images)
+            largest_difference=difference,
+            rounding=rounding,
+            images=kind,
+            count=len(images),
         )
         text = _header(meta) + plain_config(config).pretty_text
-    paths = _write(Path(out_dir), student, meta, text)
+    paths = _write(Path(out_dir), stored, meta, text)
     params = sum(param.numel() for param in plain.parameters())
-    return ExportResult(*paths, difference, kind, len(images), params)
+    return ExportResult(
+        *paths, difference, rounding, kind, len(images), params
+    )
 
 
 def _supernet(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -114,13 +133,10 @@ def _supernet(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _build(
-    model_cfg: Mapping[str, Any], state: Mapping[str, Tensor], source: str
-) -> nn.Module:
-    model = MODELS.build(dict(model_cfg))
-    check_state_dict(model, state, source)
-    model.load_state_dict(state, strict=True)
-    return model
+def _student(supernet: nn.Module) -> dict[str, Tensor]:
+    """Return the plain network's tensors, what merged in float64."""
+    merged = ungraft(copy.deepcopy(supernet).double())
+    return absorb_conv_biases(merged.state_dict())
 
 
 def _meta(config: Config, checkpoint: str | Path) -> dict[str, Any]:
@@ -148,7 +164,9 @@ def _classes_of_data(config: Config) -> Any:
     dataset_cfg = (config.get('val_dataloader') or {}).get('dataset') or {}
     while isinstance(dataset_cfg.get('dataset'), Mapping):
         dataset_cfg = dataset_cfg['dataset']
-    found = DATASETS.get(dataset_cfg.get('type', ''))
+    if 'type' not in dataset_cfg:
+        return None
+    found = DATASETS.get(dataset_cfg['type'])
     return getattr(found, 'METAINFO', {}).get('classes')
 
 

@@ -2,7 +2,7 @@
 """Layers, views, backbones. ``algorithms`` is imported on demand only."""
 
 from .backbones import PlainResNet, ReduceNet
-from .layers import ExpandBranch, ReduceConv2d
+from .layers import ExpandBranch, LambdaReLU, ReduceConv2d
 from .supernet import (
     STUDENT,
     TEACHER,
@@ -18,6 +18,7 @@ __all__ = [
     'STUDENT',
     'TEACHER',
     'ExpandBranch',
+    'LambdaReLU',
     'PlainResNet',
     'ReduceConv2d',
     'ReduceNet',

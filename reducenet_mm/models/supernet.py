@@ -3,19 +3,36 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .layers import ExpandBranch, ReduceConv2d
+from .layers import Gated, Host, ReduceConv2d, Replaceable
+from .layers.host import EXPAND, LORA, hosts
+from .replace import Targets, replace_convs, replace_module
 
-BRANCHES = ('expand',)
-"""Names of the children which a host convolution may carry."""
+__all__ = [
+    'STUDENT',
+    'TEACHER',
+    'View',
+    'adapt_state_dict',
+    'apply_view',
+    'check_scaler',
+    'graft',
+    'hosts',
+    'is_branch_key',
+    'is_lora_key',
+    'replace_convs',
+    'reset_branches',
+    'set_scaler',
+    'student_norms',
+    'ungraft',
+    'using_view',
+]
 
 ModuleT = TypeVar('ModuleT', bound=nn.Module)
 
@@ -36,35 +53,58 @@ def check_scaler(value: float) -> float:
     return float(value)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class View:
     """A full setting of all gates.
 
     Attributes:
         expand: Weight of every ``expand`` branch, in [0, 1]. 0 means that
             the branches are not computed.
+        lora: Whether the ``lora`` branches are on, where there are any.
+        lambda_relu: Gate of every ``LambdaReLU``, in [0, 1]: ReLU at 1,
+            identity at 0.
     """
 
     expand: float
+    lora: bool
+    lambda_relu: float
 
     def __post_init__(self) -> None:
         check_scaler(self.expand)
+        check_scaler(self.lambda_relu)
+        if not isinstance(self.lora, bool):
+            raise ValueError(
+                f'a view has lora on (True) or off (False), got {self.lora!r}.'
+            )
+
+    @classmethod
+    def of_scaler(cls, value: float) -> View:
+        """Return the view of one number: 1 the teacher, 0 the student.
+
+        Between them it is a student on its way: ``lora`` is on.
+
+        Raises:
+            ValueError: If ``value`` is not a plain number in [0, 1].
+        """
+        value = check_scaler(value)
+        return cls(expand=value, lora=value < 1, lambda_relu=value)
 
 
-TEACHER = View(expand=1.0)
-STUDENT = View(expand=0.0)
-
-
-def hosts(model: nn.Module) -> Iterator[tuple[str, ReduceConv2d]]:
-    """Yield the name and module of every convolution with a branch."""
-    for name, module in model.named_modules():
-        if isinstance(module, ReduceConv2d):
-            yield name, module
+TEACHER = View.of_scaler(1.0)
+STUDENT = View.of_scaler(0.0)
 
 
 def is_branch_key(name: str) -> bool:
-    """Whether a parameter, buffer or module name lies inside a branch."""
-    return any(branch in name.split('.') for branch in BRANCHES)
+    """Whether a parameter, buffer or module name lies inside ``expand``.
+
+    That is the teacher's alone: no student computes or trains it.
+    """
+    return EXPAND in name.split('.')
+
+
+def is_lora_key(name: str) -> bool:
+    """Whether a parameter, buffer or module name lies inside ``lora``."""
+    return LORA in name.split('.')
 
 
 def student_norms(model: nn.Module) -> Iterator[tuple[str, _BatchNorm]]:
@@ -85,17 +125,16 @@ def apply_view(model: nn.Module, view: View) -> None:
         RuntimeError: If a branch should be switched on beside a convolution
             into which a norm has been folded; no gate is changed then.
     """
-    layers = list(hosts(model))
-    for name, layer in layers:
-        if layer.refitted and view.expand != 0:
+    for name, host in hosts(model):
+        if host.refitted and (view.expand != 0 or _has_lora(host, view)):
             raise RuntimeError(
-                f'cannot switch on the branch of `{name}` '
+                f'cannot switch on a branch of `{name}` '
                 f'(scaler={view.expand}): its weight was replaced while the '
                 'branch was off (a norm folded into it?), so only the '
                 'student is left. Load the checkpoint into a new model.'
             )
-    for _, layer in layers:
-        layer.scaler = view.expand
+    for gated in _gates(model):
+        gated.scaler = float(getattr(view, gated.gate))
 
 
 def set_scaler(model: nn.Module, value: float) -> None:
@@ -103,12 +142,13 @@ def set_scaler(model: nn.Module, value: float) -> None:
 
     Args:
         model: Any module with ReduceNet branches somewhere inside.
-        value: The gate's value, in [0, 1].
+        value: The value of all gates, in [0, 1]; ``lora`` branches are on
+            below 1.
 
     Raises:
         ValueError: If ``value`` is outside [0, 1] or ``model`` has no branch.
     """
-    view = View(expand=check_scaler(value))
+    view = View.of_scaler(value)
     if next(hosts(model), None) is None:
         raise ValueError(
             f'{type(model).__name__} has no ReduceNet branch to switch '
@@ -121,22 +161,23 @@ def set_scaler(model: nn.Module, value: float) -> None:
 @contextmanager
 def using_view(model: nn.Module, view: View) -> Iterator[None]:
     """Apply ``view`` inside a ``with`` block; then restore every gate."""
-    before = [(layer, layer.scaler) for _, layer in hosts(model)]
+    before = [(gated, gated.scaler) for gated in _gates(model)]
     apply_view(model, view)
     try:
         yield
     finally:
-        for layer, scaler in before:
-            layer.scaler = scaler
+        for gated, scaler in before:
+            gated.scaler = scaler
 
 
 def graft(
     model: ModuleT,
-    targets: str | Sequence[str] | Callable[[str, nn.Conv2d], bool],
+    targets: Targets,
     expansion: int = 1,
     norm_cfg: Mapping[str, Any] | None = None,
     act_cfg: Mapping[str, Any] | None = None,
     zero_init: bool = True,
+    lora: Mapping[str, Any] | None = None,
 ) -> ModuleT:
     """Give convolutions of ``model`` an ``expand`` branch, in place.
 
@@ -148,6 +189,8 @@ def graft(
             to match a full module name, or a predicate of name and module.
         expansion: Width of the branches; see ``ExpandBranch``, likewise
             ``norm_cfg``, ``act_cfg``, ``zero_init``.
+        lora: Settings of a ``lora`` branch beside it, with a ``kind``; see
+            ``build_lora``. None for no such branch.
 
     Returns:
         The same ``model``.
@@ -157,26 +200,39 @@ def graft(
             convolution is of a kind that cannot be grafted. The model is
             unchanged then.
     """
-    chosen = _select_convs(model, targets)
-    branched = {
-        name: ReduceConv2d.from_conv(
-            conv, expansion, norm_cfg, act_cfg, zero_init
-        )
-        for name, conv in chosen.items()
-    }
-    for name, layer in branched.items():
-        _replace_module(model, name, layer)
-    return model
+    return replace_convs(
+        model,
+        targets,
+        lambda conv: ReduceConv2d.from_conv(
+            conv, expansion, norm_cfg, act_cfg, zero_init, lora
+        ),
+    )
 
 
 def ungraft(model: ModuleT) -> ModuleT:
-    """Drop all branches in place: what is left is the student alone.
+    """Drop or merge all branches in place: the student alone is left.
+
+    The student is that of :data:`STUDENT`, whatever the gates say. Where
+    something merges, a convolution may get a bias that it did not have.
+
+    Args:
+        model: A network around its branches, not a single host.
 
     Returns:
-        The same ``model``, its grafted layers plain ``nn.Conv2d`` again.
+        The same ``model``, all of its layers plain again.
+
+    Raises:
+        ValueError: If ``model`` is itself a layer to be replaced.
     """
-    for name, layer in list(hosts(model)):
-        _replace_module(model, name, layer.student_conv())
+    if isinstance(model, Replaceable):
+        raise ValueError(
+            f'a {type(model).__name__} cannot be replaced in place: use '
+            'what its student() returns.'
+        )
+    # Outer modules come first; what replaces one keeps its children.
+    for name, module in list(model.named_modules()):
+        if isinstance(module, Replaceable):
+            replace_module(model, name, module.student())
     return model
 
 
@@ -185,54 +241,35 @@ def reset_branches(model: nn.Module) -> None:
 
     A host's ``init_cfg`` sets all norm scales to 1; call this after it.
     """
-    for _, layer in hosts(model):
-        layer.expand.reset_output_scale()
+    for _, host in hosts(model):
+        host.reset_branches()
 
 
-def _select_convs(
-    model: nn.Module,
-    targets: str | Sequence[str] | Callable[[str, nn.Conv2d], bool],
-) -> dict[str, nn.Conv2d]:
-    convs = {
-        name: module
-        for name, module in model.named_modules()
-        if name and isinstance(module, nn.Conv2d) and not is_branch_key(name)
-    }
-    if callable(targets):
-        chosen = {n: c for n, c in convs.items() if targets(n, c)}
-        unmatched = [] if chosen else [repr(targets)]
-    else:
-        patterns = [targets] if isinstance(targets, str) else list(targets)
-        chosen = {
-            name: conv
-            for name, conv in convs.items()
-            if any(re.fullmatch(p, name) for p in patterns)
-        }
-        unmatched = [
-            p for p in patterns if not any(re.fullmatch(p, n) for n in chosen)
-        ]
-    if unmatched:
-        raise ValueError(
-            f'targets {unmatched} match no convolution of '
-            f'{type(model).__name__}; its convolutions are named like '
-            f'{list(convs)[:5]}.'
-        )
-    for name, module in model.named_modules():
-        reserved = name.rpartition('.')[2] in BRANCHES
-        if reserved and not isinstance(module, ExpandBranch):
-            raise ValueError(
-                f'cannot graft {type(model).__name__}: its own module '
-                f'`{name}` has the name of a branch. Rename it in the host.'
-            )
-    for name, conv in chosen.items():
-        if type(conv) is not nn.Conv2d:
-            raise ValueError(
-                f'cannot graft `{name}`: a {type(conv).__name__} is not a '
-                'plain nn.Conv2d. Leave it out of `targets`.'
-            )
-    return chosen
+def adapt_state_dict(
+    model: nn.Module, state_dict: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Complete a teacher's state dict by what ``model`` introduces.
+
+    That is the present values of ``lora`` branches, and the new convolution
+    of a sequential block, whose pair becomes its branch. Anything else is
+    left for strict loading to refuse.
+
+    Args:
+        model: The supernet of this stage; it is not changed.
+        state_dict: That of a supernet without what is new here.
+
+    Returns:
+        A new dict which shares the tensors.
+    """
+    adapted = dict(state_dict)
+    for name, host in hosts(model):
+        host.adapt_state(adapted, f'{name}.' if name else '')
+    return adapted
 
 
-def _replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition('.')
-    setattr(model.get_submodule(parent), child, module)
+def _gates(model: nn.Module) -> list[Gated]:
+    return [m for m in model.modules() if isinstance(m, Gated)]
+
+
+def _has_lora(host: Host, view: View) -> bool:
+    return view.lora and getattr(host, LORA, None) is not None

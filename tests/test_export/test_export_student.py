@@ -88,6 +88,7 @@ def test_the_exported_student_is_the_supernet_at_scaler_0(
             atol=1e-10,
         )
     assert result.largest_difference <= 1e-10
+    assert result.rounding == 0
     assert result.params == sum(p.numel() for p in plain.parameters())
 
 

@@ -90,6 +90,16 @@ def test_the_student_is_the_plain_network(depth):
     assert not torch.allclose(net(x)[0], plain(x)[0])
 
 
+def test_without_out_act_no_activation_follows_the_sum():
+    net = PlainResNet(8, base_channels=4, out_act=False).eval()
+    stock = PlainResNet(8, base_channels=4).eval()
+    stock.load_state_dict(net.state_dict(), strict=True)
+    x = torch.randn(2, 4, 8, 8)
+    first, ended = net.layer1[0], stock.layer1[0]
+    assert (first(x) < 0).any()
+    torch.testing.assert_close(first(x).relu(), ended(x))
+
+
 def test_branches_follow_the_expansion():
     net = ReduceNet(8, base_channels=4, expansion=3)
     widths = [layer.expand.conv1.out_channels for _, layer in hosts(net)]

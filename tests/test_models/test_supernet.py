@@ -38,6 +38,15 @@ def test_views_set_every_gate():
     assert scalers(net) == [0.25] * 3
 
 
+def test_the_two_views_and_those_between():
+    assert TEACHER == View(expand=1.0, lora=False, lambda_relu=1.0)
+    assert STUDENT == View(expand=0.0, lora=True, lambda_relu=0.0)
+    between = View(expand=0.5, lora=True, lambda_relu=0.5)
+    assert View.of_scaler(0.5) == between
+    with pytest.raises(ValueError, match='lora on .* got 1'):
+        View(expand=0.0, lora=1, lambda_relu=0.0)
+
+
 def test_using_view_restores_gates_after_an_error():
     net = ReduceNet(8, base_channels=4)
     next(hosts(net))[1].scaler = 0.5
@@ -51,8 +60,9 @@ def test_a_bad_scaler_is_refused(value):
     net = ReduceNet(8, base_channels=4)
     with pytest.raises(ValueError, match=r'scaler must be .* in \[0, 1\]'):
         set_scaler(net, value)
-    with pytest.raises(ValueError, match='scaler'):
-        View(expand=value)
+    for gate in ('expand', 'lambda_relu'):
+        with pytest.raises(ValueError, match='scaler'):
+            View(**{**dict(expand=0, lora=False, lambda_relu=0), gate: value})
     assert scalers(net) == [1.0] * 3
 
 

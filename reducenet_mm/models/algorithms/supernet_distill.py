@@ -1,9 +1,8 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
 """Distillation of the scaler-0 student from the scaler-1 teacher.
 
-One instance is both. Built by the Runner from a config; freezes in its
-constructor (the Runner wraps it for DDP there) and loads in
-``init_weights``.
+One instance is both. It freezes in its constructor (the Runner wraps it for
+DDP there) and loads in ``init_weights``.
 """
 
 from __future__ import annotations
@@ -29,16 +28,18 @@ from ..checkpoint_views import (
 )
 from ..supernet import (
     STUDENT,
+    adapt_state_dict,
     apply_view,
     hosts,
     is_branch_key,
+    is_lora_key,
     student_norms,
 )
+from .distiller import build_distiller, compute_losses
+from .norm_stats import find_moving_norms
+from .settings import check_settings, hand_over_preprocessor
 from .teacher_overlay import TeacherOverlay, changing_names
-from .weight_reuse import WeightReuse, describe_training
-
-NORM_STATS = ('inherited', 'recalibrated', 'live')
-PREDICT_VIEWS = ('student', 'teacher')
+from .weight_reuse import WeightReuse, describe_reuse
 
 
 @MODELS.register_module()
@@ -50,9 +51,8 @@ class SupernetDistill(BaseAlgorithm):
     Its function never changes. Without a distiller there is no teacher
     forward and no overlay.
 
-    Public names follow MMRazor's ``SingleTeacherDistill``; unlike it, the
-    teacher's own loss is not computed, loading is strict, and recorders are
-    emptied after each step.
+    Public names follow MMRazor's ``SingleTeacherDistill``; unlike there, no
+    loss of the teacher's own is computed, and loading is strict.
 
     Args:
         architecture: Config or instance of the supernet: any MMEngine model
@@ -62,9 +62,10 @@ class SupernetDistill(BaseAlgorithm):
             a distillation checkpoint holds both networks.
         student_init: Checkpoint of the student to start from when it is not
             the teacher without branches: an exported student or a
-            distillation checkpoint. Needed for resuming too.
-        reuse: ``dict(inherit='all', freeze=[...])``, see
-            :class:`WeightReuse`.
+            distillation checkpoint. For resuming it need not be there, see
+            ``preflight.forget_missing_inputs``, but it must be set.
+        reuse: ``dict(inherit=..., freeze=[...])``, by role or regular
+            expression; see :class:`WeightReuse`. Inherits all by default.
         norm_stats: Statistics of the student's batch norms:
             ``'inherited'`` keeps those it starts from; ``'recalibrated'``
             estimates them anew at the switch (by ``SupernetSwitchHook``)
@@ -80,7 +81,8 @@ class SupernetDistill(BaseAlgorithm):
             reads a tensor that one overwrites.
 
     Raises:
-        ValueError: If an argument is not one of those above.
+        ValueError: If an argument is not one of those above, or they make
+            no sense together.
     """
 
     def __init__(
@@ -96,25 +98,13 @@ class SupernetDistill(BaseAlgorithm):
         init_cfg: dict | None = None,
         module_inplace: bool = False,
     ) -> None:
-        _check_choice('norm_stats', norm_stats, NORM_STATS)
-        _check_choice('predict_view', predict_view, PREDICT_VIEWS)
-        if predict_view == 'teacher' and distiller is None:
-            raise ValueError(
-                "model.predict_view='teacher' needs model.distiller: without "
-                'one the stage keeps no teacher. Evaluate the teacher with '
-                'its own config and checkpoint.'
-            )
         policy = WeightReuse.from_config(reuse or {})
-        if isinstance(architecture, dict) and isinstance(
-            data_preprocessor, dict
-        ):
-            # The Runner hands over the config's top-level settings, which
-            # have no `type`: the architecture knows which one it wants.
-            architecture = {
-                'data_preprocessor': dict(data_preprocessor),
-                **architecture,
-            }
-            data_preprocessor = None
+        check_settings(
+            policy, student_init, norm_stats, distiller, predict_view
+        )
+        architecture, data_preprocessor = hand_over_preprocessor(
+            architecture, data_preprocessor
+        )
         super().__init__(
             architecture, data_preprocessor, init_cfg, module_inplace
         )
@@ -130,43 +120,25 @@ class SupernetDistill(BaseAlgorithm):
         self.distillation_stopped = False  # MMRazor's StopDistillHook sets it
         self.recalibrated = False  # SupernetSwitchHook sets it
         self._loaded = False
-        policy.freeze_(self.architecture)
+        self.fresh = policy.apply_(self.architecture)
         apply_view(self.architecture, STUDENT)
-        self.moving_norms = self._find_moving_norms()
+        self.moving_norms = find_moving_norms(
+            self.architecture, norm_stats, self.fresh
+        )
         self.distiller: ConfigurableDistiller | None = None
         self.teacher_overlay: TeacherOverlay | None = None
         if distiller is not None:
-            self.distiller = MODELS.build(distiller)
-            self.distiller.prepare_from_student(self.architecture)
-            self.distiller.prepare_from_teacher(self.architecture)
-            self.teacher_overlay = TeacherOverlay(
-                self.architecture, self._changing_names()
+            self.distiller = build_distiller(
+                distiller, self.architecture, self.data_preprocessor
             )
+            fresh = self.fresh if student_init is None else None
+            names = changing_names(self.architecture, self.moving_norms, fresh)
+            self.teacher_overlay = TeacherOverlay(self.architecture, names)
 
-    def _changing_names(self) -> list[str]:
-        """Keys of the architecture whose student value may change."""
-        if self.student_init is not None:
-            state = self.architecture.state_dict()
-            return [name for name in state if not is_branch_key(name)]
-        return changing_names(self.architecture, self.moving_norms)
-
-    def _find_moving_norms(self) -> tuple[str, ...]:
-        """Names of the norms whose statistics may leave the teacher's.
-
-        The host's ``frozen_stages`` and ``norm_eval`` are respected.
-        """
-        if self.norm_stats == 'inherited':
-            return ()
-        self.architecture.train()
-        norms = student_norms(self.architecture)
-        moving = tuple(name for name, norm in norms if norm.training)
-        if self.norm_stats == 'recalibrated' and not moving:
-            raise ValueError(
-                "model.norm_stats='recalibrated', but the architecture has no "
-                'batch norm whose statistics may move (norm_eval, '
-                "frozen_stages or another norm). Use 'inherited'."
-            )
-        return moving
+    @property
+    def starts_as_teacher(self) -> bool:
+        """Whether every value of the student's start is the teacher's."""
+        return self.student_init is None and not self.fresh
 
     def init_weights(self) -> None:
         """Initialise, then load teacher and student where configured.
@@ -187,7 +159,7 @@ class SupernetDistill(BaseAlgorithm):
     def load_teacher(
         self, state_dict: Mapping[str, Tensor], source: str = 'the teacher'
     ) -> None:
-        """Load the teacher; the student becomes it without its branches.
+        """Load the teacher; the student takes what it inherits.
 
         Args:
             state_dict: The supernet's, all of its keys.
@@ -196,15 +168,17 @@ class SupernetDistill(BaseAlgorithm):
         Raises:
             ValueError: If it does not fit; nothing is changed then.
         """
+        state_dict = adapt_state_dict(self.architecture, state_dict)
         check_state_dict(self.architecture, state_dict, source)
-        self.architecture.load_state_dict(state_dict)
+        kept = {k: v for k, v in state_dict.items() if k not in self.fresh}
+        self.architecture.load_state_dict(kept, strict=False)
         if self.teacher_overlay is not None:
             self.teacher_overlay.copy_(state_dict)
         self._loaded = True
         print_log(
-            f'{source}: loaded. The student inherits all of it; '
-            f'{describe_training(self.architecture)}; norm statistics are '
-            f'{self.norm_stats}.',
+            f'{source}: loaded. '
+            f'{describe_reuse(self.architecture, self.fresh)}; norm '
+            f'statistics are {self.norm_stats}.',
             logger='current',
         )
 
@@ -212,7 +186,10 @@ class SupernetDistill(BaseAlgorithm):
         config_key = 'model.student_init'
         _, student = split_state_dict(read_state_dict(path, config_key))
         check_state_dict(
-            self.architecture, student, f'{config_key}={path!r}', is_branch_key
+            self.architecture,
+            student,
+            f'{config_key}={path!r}',
+            may_lack=lambda key: is_branch_key(key) or is_lora_key(key),
         )
         self.architecture.load_state_dict(student, strict=False)
 
@@ -280,22 +257,18 @@ class SupernetDistill(BaseAlgorithm):
         self.check_ready()
         if self.norm_stats == 'recalibrated' and not self.recalibrated:
             raise RuntimeError(
-                "model.norm_stats='recalibrated', but nothing has "
-                "recalibrated: add dict(type='SupernetSwitchHook') to "
-                'custom_hooks.'
+                "model.norm_stats='recalibrated', but nothing did: add "
+                "dict(type='SupernetSwitchHook') to custom_hooks."
             )
         distiller = self.distiller
         if distiller is None or self.distillation_stopped:
             losses = self.architecture(inputs, data_samples, mode='loss')
             return add_prefix(losses, 'student')
-        distiller.set_deliveries_override(False)
-        with distiller.teacher_recorders, distiller.deliveries:
-            self.teacher(inputs, data_samples)
-        distiller.set_deliveries_override(True)
-        with distiller.student_recorders, distiller.deliveries:
-            losses = self.architecture(inputs, data_samples, mode='loss')
-        distill_losses = distiller.compute_distill_losses()
-        _forget_records(distiller)
+        losses, distill_losses = compute_losses(
+            distiller,
+            lambda: self.teacher(inputs, data_samples),
+            lambda: self.architecture(inputs, data_samples, mode='loss'),
+        )
         return {
             **add_prefix(losses, 'student'),
             **add_prefix(distill_losses, 'distill'),
@@ -321,17 +294,3 @@ class SupernetDistill(BaseAlgorithm):
             for _, norm in student_norms(self.architecture):
                 norm.eval()
         return self
-
-
-def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(
-            f'model.{key} must be one of {choices}, got {value!r}.'
-        )
-
-
-def _forget_records(distiller: ConfigurableDistiller) -> None:
-    """Release the step's graph; deepcopy fails on retained records."""
-    for manager in (distiller.student_recorders, distiller.teacher_recorders):
-        for recorder in manager.recorders.values():
-            recorder.reset_data_buffer()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..supernet import TEACHER, using_view
+from ..supernet import TEACHER, is_branch_key, is_lora_key, using_view
 
 
 class TeacherOverlay(nn.Module):
@@ -82,15 +82,30 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def changing_names(architecture: nn.Module, norms: Iterable[str]) -> list[str]:
-    """Return the keys of all tensors whose student value may change.
+def changing_names(
+    architecture: nn.Module,
+    norms: Iterable[str],
+    fresh: Iterable[str] | None,
+) -> list[str]:
+    """Return the keys of all tensors whose student value may differ.
 
     Args:
         architecture: The supernet, already frozen where it does not train.
         norms: Names of the norms whose statistics move.
+        fresh: Keys which the student does not start from the teacher's
+            values; ``None`` if that is so for all of them.
     """
-    names = [n for n, p in architecture.named_parameters() if p.requires_grad]
+    # The teacher computes no `lora`, so it has no values of one.
+    student = [
+        key
+        for key in architecture.state_dict()
+        if not is_branch_key(key) and not is_lora_key(key)
+    ]
+    if fresh is None:
+        return student
+    params = architecture.named_parameters()
+    changing = {*fresh, *(n for n, p in params if p.requires_grad)}
     for norm in norms:
-        buffers = architecture.get_submodule(norm).named_buffers()
-        names += [f'{norm}.{name}' for name, _ in buffers]
-    return names
+        module = architecture.get_submodule(norm)
+        changing.update(name for name, _ in module.named_buffers(norm))
+    return [key for key in student if key in changing]

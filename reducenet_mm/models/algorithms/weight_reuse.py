@@ -7,52 +7,56 @@ starts from, ``freeze`` which of its tensors do not train.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import nn
 
-from ..supernet import is_branch_key
+from ..roles import check_patterns, match_parameters
+from ..supernet import is_branch_key, is_lora_key
 
-ROLES = {'classifier': r'head\..+'}
-"""Role -> regular expression of the parameter names that play it."""
+INHERIT, FREEZE = 'model.reuse.inherit', 'model.reuse.freeze'
 
 
 @dataclass(frozen=True)
 class WeightReuse:
     """The policy of one stage.
 
+    Both axes take names of :data:`~reducenet_mm.models.roles.ROLES` and
+    ``'re:<regex>'``, a regular expression to match the full name of a
+    parameter inside the architecture.
+
     Args:
-        inherit: ``'all'``: the student starts as the teacher without its
-            branches.
-        freeze: Roles (keys of ``ROLES``) whose parameters do not train.
-            Branches never train in a two-stage student.
+        inherit: Which parameters start with the teacher's values. ``'all'``:
+            the student starts as the teacher without its branches. What is
+            left out starts as the architecture initialises it, and so does
+            a ``lora`` branch; ``[]`` is a fresh student. Buffers, such as a
+            norm's statistics, follow the parameters of their module.
+        freeze: Which parameters do not train. ``expand`` branches never
+            train in a two-stage student.
 
     Raises:
         ValueError: If a value is not one of those.
     """
 
-    inherit: str = 'all'
-    freeze: Iterable[str] = ()
+    inherit: str | Sequence[str] = 'all'
+    freeze: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if self.inherit != 'all':
+        if isinstance(self.inherit, str) and self.inherit != 'all':
             raise ValueError(
-                f"model.reuse.inherit must be 'all', got {self.inherit!r}."
+                f"{INHERIT} must be 'all' or a list of roles, got "
+                f'{self.inherit!r}. Write inherit=[{self.inherit!r}].'
             )
         if isinstance(self.freeze, str):
             raise ValueError(
-                'model.reuse.freeze must be a list of roles, got the string '
+                f'{FREEZE} must be a list of roles, got the string '
                 f'{self.freeze!r}. Write freeze=[{self.freeze!r}].'
             )
-        unknown = [role for role in self.freeze if role not in ROLES]
-        if unknown:
-            raise ValueError(
-                f'model.reuse.freeze has unknown roles {unknown}; known are '
-                f'{sorted(ROLES)}.'
-            )
+        if self.inherit != 'all':
+            check_patterns(self.inherit, INHERIT)
+        check_patterns(self.freeze, FREEZE)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> WeightReuse:
@@ -66,44 +70,87 @@ class WeightReuse:
             )
         return cls(**config)
 
-    def freeze_(self, architecture: nn.Module) -> None:
-        """Stop training the branches and the tensors of the frozen roles.
+    def apply_(self, architecture: nn.Module) -> tuple[str, ...]:
+        """Stop training the branches and what is frozen.
+
+        Returns:
+            Keys of the student's tensors that are not inherited.
 
         Raises:
-            ValueError: If a role matches no parameter, or nothing is left
-                to train. Nothing is changed then.
+            ValueError: If a pattern matches no parameter, nothing is left
+                to train, or a tensor would keep its random start. Nothing
+                is changed then.
         """
-        names = [name for name, _ in architecture.named_parameters()]
-        frozen = {name for name in names if is_branch_key(name)}
-        for role in self.freeze:
-            matched = {n for n in names if re.fullmatch(ROLES[role], n)}
-            if not matched:
-                raise ValueError(
-                    f'model.reuse.freeze: no parameter of the architecture '
-                    f'plays the role {role!r} ({ROLES[role]}).'
-                )
-            frozen |= matched
-        if not any(
-            p.requires_grad and name not in frozen
-            for name, p in architecture.named_parameters()
-        ):
+        fresh = self._fresh_names(architecture)
+        frozen = set[str]().union(
+            *match_parameters(architecture, self.freeze, FREEZE).values()
+        )
+        params = dict(architecture.named_parameters())
+        trained = {
+            name
+            for name, param in params.items()
+            if param.requires_grad
+            and name not in frozen
+            and not is_branch_key(name)
+        }
+        if not trained:
             raise ValueError(
-                'nothing is left to train: model.reuse.freeze='
+                f'nothing is left to train: {FREEZE}='
                 f'{list(self.freeze)} and backbone.frozen_stages freeze '
                 'every parameter of the student.'
             )
-        for name, param in architecture.named_parameters():
-            if name in frozen:
-                param.requires_grad_(False)
+        random = [n for n in fresh if n in params and n not in trained]
+        if random:
+            raise ValueError(
+                f'{random[0]} and {len(random) - 1} more parameters would '
+                f'stay at their random start: {INHERIT}={self.inherit!r} '
+                f'leaves them out, and {FREEZE}={list(self.freeze)} or '
+                'backbone.frozen_stages freezes them. Inherit what is '
+                'frozen, or train it.'
+            )
+        for name, param in params.items():
+            param.requires_grad_(name in trained)
+        return fresh
+
+    def _fresh_names(self, architecture: nn.Module) -> tuple[str, ...]:
+        if self.inherit == 'all':
+            return ()
+        matched = match_parameters(architecture, self.inherit, INHERIT)
+        inherited = set[str]().union(*matched.values())
+        for name, module in architecture.named_modules():
+            own = module.named_parameters(name, recurse=False)
+            keys = {key for key, _ in own}
+            if keys and keys <= inherited:
+                buffers = module.named_buffers(name, recurse=False)
+                inherited |= {key for key, _ in buffers}
+        return tuple(
+            key
+            for key in architecture.state_dict()
+            if key not in inherited
+            and not is_branch_key(key)
+            and not is_lora_key(key)
+        )
 
 
-def describe_training(architecture: nn.Module) -> str:
-    """Say how much of the student trains and how much is frozen."""
-    sizes: dict[bool, list[int]] = {True: [], False: []}
-    for name, param in architecture.named_parameters():
-        if not is_branch_key(name):
-            sizes[param.requires_grad].append(param.numel())
+def describe_reuse(architecture: nn.Module, fresh: Collection[str]) -> str:
+    """Say how much of the student is inherited, fresh, trained, frozen."""
+    student = {
+        name: param
+        for name, param in architecture.named_parameters()
+        if not is_branch_key(name)
+    }
+
+    def count(params: Iterable[nn.Parameter]) -> str:
+        sizes = [param.numel() for param in params]
+        return f'{len(sizes)} tensors ({sum(sizes):,} parameters)'
+
+    trained = {n for n, param in student.items() if param.requires_grad}
+    new = {name for name in student if name in fresh or is_lora_key(name)}
+    inherited = count(p for n, p in student.items() if n not in new)
+    started = count(p for n, p in student.items() if n in new)
+    training = count(p for n, p in student.items() if n in trained)
+    frozen = count(p for n, p in student.items() if n not in trained)
     return (
-        f'{len(sizes[True])} tensors ({sum(sizes[True]):,} parameters) train, '
-        f'{len(sizes[False])} ({sum(sizes[False]):,}) are frozen'
+        f'The student inherits {inherited} of it and starts {started} '
+        f'afresh; {training} train, {frozen} are frozen'
     )

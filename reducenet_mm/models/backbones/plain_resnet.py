@@ -1,7 +1,7 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""The student's architecture: an ordinary ResNet, of MMPretrain's parts only.
+"""The student's architecture: an ordinary ResNet, of MMPretrain's parts.
 
-Nothing here knows of branches: this file alone defines what is shipped.
+Nothing here knows of branches: with ``plain_block`` it is what is shipped.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from mmcv.cnn import build_activation_layer, build_conv_layer, build_norm_layer
 from mmpretrain.models.backbones.resnet import BasicBlock, ResNet
 from mmpretrain.registry import MODELS
 from torch import nn
+
+from .plain_block import PlainBlock
 
 CIFAR_ARCHS = {6 * n + 2: (n, n, n) for n in range(1, 19)}
 """Blocks of each stage by depth; He et al. 2016, section 4.2."""
@@ -27,7 +29,8 @@ class PlainResNet(ResNet):
 
     Depths 8, 14, 20, ... 110 have the stem and the three stages of
     CIFAR's ResNets, with a convolution in the shortcut where the shape
-    changes. Depths 18 and 34 are MMPretrain's ``ResNet``, key for key.
+    changes. Depths 18 and 34 are MMPretrain's ``ResNet``, key for key, and
+    with ``out_act`` in function too.
 
     Args:
         depth: 18, 34 or 6n+2 from 8 to 110.
@@ -43,6 +46,9 @@ class PlainResNet(ResNet):
         norm_cfg: Config of the norm layers.
         act_cfg: Config of the activations.
         zero_init_residual: Start every block's last norm scale at zero.
+        out_act: Whether an activation follows each block's sum, as in
+            ResNet. False is the student of ReduceNet's blocks ``parallel``
+            and ``sequential``.
         init_cfg: Initialisation as in MMPretrain; defaults to its ResNet's.
 
     Raises:
@@ -77,9 +83,11 @@ class PlainResNet(ResNet):
         norm_cfg: Mapping[str, Any] | None = None,
         act_cfg: Mapping[str, Any] | None = None,
         zero_init_residual: bool = True,
+        out_act: bool = True,
         init_cfg: Any = None,
     ) -> None:
         check_depth(depth)
+        self.block_class = self._block_class(out_act)
         stages = len(self.arch_settings[depth][1])
         self.small_images = depth in CIFAR_ARCHS
         if base_channels is None:
@@ -110,9 +118,13 @@ class PlainResNet(ResNet):
         super().train(mode)
         return self
 
+    def _block_class(self, out_act: bool) -> type[BasicBlock]:
+        return BasicBlock if out_act else PlainBlock
+
     def make_res_layer(self, **kwargs: Any) -> nn.Module:
-        """Build one stage; MMPretrain's, with our activation."""
-        return super().make_res_layer(act_cfg=self.act_cfg, **kwargs)
+        """Build one stage; MMPretrain's, with our block and activation."""
+        kwargs.update(block=self.block_class, act_cfg=self.act_cfg)
+        return super().make_res_layer(**kwargs)
 
     def _make_stem_layer(self, in_channels: int, stem_channels: int) -> None:
         if not self.small_images:

@@ -1,14 +1,101 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""The blocks by name: which convolutions of a residual block get a branch.
+"""The blocks by name: a plain block, and what its first convolution becomes.
 
-A block is a set of targets for :func:`~reducenet_mm.models.supernet.graft`
-on the plain network. ``postsum`` sums before the norm, so nothing but the
-first convolution changes. A block with another data flow (``parallel``,
-``sequential``) adds its own class here and its name to the table.
+Every block keeps the keys of the plain one (``conv1``, ``bn1``, ``conv2``,
+``bn2``, ``downsample``), so that roles, checkpoints and exports are alike.
 """
 
-BLOCKS: dict[str, str] = {'postsum': r'layer\d+\.\d+\.conv1'}
-"""Block name -> regular expression of the grafted convolutions."""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mmpretrain.models.backbones.resnet import BasicBlock
+from torch import Tensor, nn
+
+from ..layers import (
+    Host,
+    ParallelConv2d,
+    ReduceConv2d,
+    SequentialConv2d,
+    SequentialPair,
+)
+from ..layers.merge import absorb_bias
+from ..layers.sequential import STUDENT_CONVS
+from .parallel_block import ParallelBlock
+from .plain_block import PlainBlock
+
+FIRST_CONVS = r'layer\d+\.\d+\.conv1'
+"""Regular expression of the convolutions that hosts replace."""
+
+
+@dataclass(frozen=True)
+class HostSettings:
+    """Settings of the hosts, as ``ReduceNet`` takes them."""
+
+    expansion: int
+    norm_cfg: Mapping[str, Any]
+    act_cfg: Mapping[str, Any]
+    zero_init: bool
+    lora: Mapping[str, Any] | None
+    student_conv: str
+    inner_norm: bool
+
+
+@dataclass(frozen=True)
+class Block:
+    """One entry of the table of blocks.
+
+    Attributes:
+        base: The residual block around the host.
+        build_host: Makes the host out of the block's first convolution.
+    """
+
+    base: type[BasicBlock]
+    build_host: Callable[[nn.Conv2d, HostSettings], Host]
+
+    @property
+    def out_act(self) -> bool:
+        """Whether an activation follows the block's sum."""
+        return not issubclass(self.base, PlainBlock)
+
+
+def _side_branch(
+    host: type[ReduceConv2d], conv: nn.Conv2d, settings: HostSettings
+) -> Host:
+    return host.from_conv(
+        conv,
+        settings.expansion,
+        settings.norm_cfg,
+        settings.act_cfg,
+        settings.zero_init,
+        settings.lora,
+    )
+
+
+def _postsum(conv: nn.Conv2d, settings: HostSettings) -> Host:
+    return _side_branch(ReduceConv2d, conv, settings)
+
+
+def _parallel(conv: nn.Conv2d, settings: HostSettings) -> Host:
+    return _side_branch(ParallelConv2d, conv, settings)
+
+
+def _sequential(conv: nn.Conv2d, settings: HostSettings) -> Host:
+    norm_cfg = settings.norm_cfg if settings.inner_norm else None
+    if settings.student_conv == 'pair':
+        return SequentialPair(conv, settings.expansion, norm_cfg)
+    merged = settings.student_conv == 'merged'
+    return SequentialConv2d(conv, settings.expansion, norm_cfg, merged)
+
+
+BLOCKS = {
+    'postsum': Block(BasicBlock, _postsum),
+    'parallel': Block(ParallelBlock, _parallel),
+    'sequential': Block(PlainBlock, _sequential),
+}
+"""Name -> block."""
 
 
 def check_block(block: str) -> None:
@@ -18,3 +105,66 @@ def check_block(block: str) -> None:
             f'unknown block {block!r}. Set `backbone.block` to one of '
             f'{sorted(BLOCKS)}.'
         )
+
+
+def check_host_settings(
+    block: str,
+    student_conv: str,
+    lora: Mapping[str, Any] | None,
+    zero_init: bool,
+) -> None:
+    """Raise ``ValueError`` unless ``block`` can have these settings."""
+    if student_conv not in STUDENT_CONVS:
+        raise ValueError(
+            f'backbone.student_conv must be one of {STUDENT_CONVS}, got '
+            f'{student_conv!r}.'
+        )
+    if block != 'sequential' and student_conv != 'pair':
+        raise ValueError(
+            f'backbone.student_conv={student_conv!r} is for '
+            f"block='sequential' only, got block={block!r}: its student has "
+            'a convolution of its own anyway.'
+        )
+    if block == 'sequential' and lora is not None:
+        raise ValueError(
+            f"backbone.lora={dict(lora)} with block='sequential': a lora "
+            "branch is beside the convolution of 'postsum' or 'parallel'."
+        )
+    if block != 'postsum' and zero_init:
+        raise ValueError(
+            "backbone.zero_init_expand=True is for block='postsum' only, "
+            f'got block={block!r}: elsewhere nothing can start at zero and '
+            'still learn.'
+        )
+
+
+def absorb_conv_biases(
+    state_dict: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """Let the norms of an ungrafted student take over what merging left.
+
+    Args:
+        state_dict: That of a student, with or without biases of the first
+            convolutions (``*.conv1.bias``).
+
+    Returns:
+        A new dict, without those keys, of the same function in eval mode.
+
+    Raises:
+        ValueError: If no norm with running statistics follows.
+    """
+    absorbed = dict(state_dict)
+    for key in state_dict:
+        block, found, _ = key.partition('.conv1.bias')
+        if not found:
+            continue
+        mean = f'{block}.bn1.running_mean'
+        if mean not in absorbed:
+            raise ValueError(
+                f'`{key}` comes from a norm that was merged, and there is '
+                f'no `{mean}` to absorb it: with norms that have no running '
+                'statistics (backbone.norm_cfg), leave norms out of what '
+                'merges (inner_norm, and inner_norm and outer_norm of lora).'
+            )
+        absorbed[mean] = absorb_bias(absorbed.pop(key), absorbed[mean])
+    return absorbed

@@ -6,29 +6,49 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mmpretrain.models.backbones.resnet import BasicBlock
+
 from reducenet_mm.registry import BACKBONES
 
 from ..layers.expand_branch import check_expansion
 from ..supernet import (
     check_scaler,
-    graft,
+    replace_convs,
     reset_branches,
     set_scaler,
 )
 from .plain_resnet import PlainResNet
-from .reduce_blocks import BLOCKS, check_block
+from .reduce_blocks import (
+    BLOCKS,
+    FIRST_CONVS,
+    HostSettings,
+    check_block,
+    check_host_settings,
+)
 
 
 @BACKBONES.register_module()
 class ReduceNet(PlainResNet):
     """Large teacher at ``scaler = 1``, small student at ``scaler = 0``.
 
-    The student is exactly a :class:`PlainResNet`; dropping the keys with
-    ``.expand.`` in them turns a checkpoint of one into that of the other.
-    The student's cost does not depend on ``expansion``.
+    The student is exactly a :class:`PlainResNet`. Dropping the keys with
+    ``.expand.`` in them turns a checkpoint of one into that of the other,
+    unless something has to merge (``lora``, the pair of ``sequential``). The
+    shipped student's cost does not depend on ``expansion``.
 
-    Source: ``ohmydroid/reducenet``. We deviate in that at ``scaler = 0`` the
-    branch is not computed, and in MMPretrain's names and initialisation.
+    Blocks, with x the input and S(x) the shortcut:
+
+    - ``postsum``: the branch is added to the first convolution, before the
+      norm; a ResNet with grafted convolutions.
+    - ``parallel``: the branch, which ends in an activation, is added behind
+      the first norm and activation. No activation follows ``+ S(x)``.
+    - ``sequential``: ``conv3x3 -> [norm] -> LambdaReLU -> conv1x1`` instead
+      of the first convolution, one convolution when linear. No activation
+      follows ``+ S(x)``.
+
+    Source: ``ohmydroid/reducenet`` and the text on it. We deviate in that
+    at ``scaler = 0`` the branch is not computed, and in MMPretrain's names
+    and initialisation.
 
     Args:
         depth: 18, 34 or 6n+2 from 8 to 110; see :class:`PlainResNet`,
@@ -71,11 +91,16 @@ class ReduceNet(PlainResNet):
         act_cfg: Mapping[str, Any] | None = None,
         zero_init_residual: bool = True,
         zero_init_expand: bool = False,
+        lora: Mapping[str, Any] | None = None,
+        student_conv: str = 'pair',
+        inner_norm: bool = True,
         init_cfg: Any = None,
     ) -> None:
         check_block(block)
         check_expansion(expansion)
         check_scaler(scaler)
+        check_host_settings(block, student_conv, lora, zero_init_expand)
+        self.block_name = block
         super().__init__(
             depth,
             base_channels=base_channels,
@@ -89,16 +114,24 @@ class ReduceNet(PlainResNet):
             zero_init_residual=zero_init_residual,
             init_cfg=init_cfg,
         )
-        graft(
-            self,
-            BLOCKS[block],
+        settings = HostSettings(
             expansion,
-            norm_cfg=self.norm_cfg,
-            act_cfg=self.act_cfg,
-            zero_init=zero_init_expand,
+            self.norm_cfg,
+            self.act_cfg,
+            zero_init_expand,
+            lora,
+            student_conv,
+            inner_norm,
+        )
+        build_host = BLOCKS[block].build_host
+        replace_convs(
+            self, FIRST_CONVS, lambda conv: build_host(conv, settings)
         )
         set_scaler(self, scaler)
         self._freeze_stages()
+
+    def _block_class(self, out_act: bool) -> type[BasicBlock]:
+        return BLOCKS[self.block_name].base
 
     def init_weights(self) -> None:
         """Initialise as MMPretrain does, then the branches' output scale."""

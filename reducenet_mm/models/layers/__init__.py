@@ -1,5 +1,20 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
 from .expand_branch import ExpandBranch
-from .reduce_conv import ReduceConv2d
+from .host import Gated, Host, Replaceable
+from .lambda_relu import LambdaReLU
+from .lora import LoraBranch
+from .reduce_conv import ParallelConv2d, ReduceConv2d
+from .sequential import SequentialConv2d, SequentialPair
 
-__all__ = ['ExpandBranch', 'ReduceConv2d']
+__all__ = [
+    'ExpandBranch',
+    'Gated',
+    'Host',
+    'LambdaReLU',
+    'LoraBranch',
+    'ParallelConv2d',
+    'ReduceConv2d',
+    'Replaceable',
+    'SequentialConv2d',
+    'SequentialPair',
+]

@@ -17,9 +17,10 @@ class ExpandBranch(nn.Module):
     """Nonlinear bottleneck beside a host convolution.
 
     ``conv k x k (C_in -> e * C_out) -> norm -> act -> conv 1 x 1
-    (e * C_out -> C_out) -> norm``. The first convolution has the host's
-    kernel, stride, padding, dilation, groups and padding mode, so that the
-    branch's output has the shape of the host's; the second one is dense.
+    (e * C_out -> C_out) -> norm [-> act]``. The first convolution has the
+    host's kernel, stride, padding, dilation, groups and padding mode, so
+    that the branch's output has the shape of the host's; the second one is
+    dense.
 
     Source: ``branch1`` of ``ohmydroid/reducenet``.
 
@@ -32,10 +33,11 @@ class ExpandBranch(nn.Module):
         act_cfg: Config of the activation between the two convolutions.
         zero_init: Start with the last norm's scale at zero, so that adding
             the branch leaves the host's output as it is, bit for bit.
+        out_act: Whether an activation follows the last norm.
 
     Raises:
-        ValueError: If ``expansion`` is not an integer >= 1, or the norms
-            have no scale.
+        ValueError: If ``expansion`` is not an integer >= 1, the norms have
+            no scale, or ``zero_init`` meets ``out_act``.
     """
 
     def __init__(
@@ -45,9 +47,16 @@ class ExpandBranch(nn.Module):
         norm_cfg: Mapping[str, Any] | None = None,
         act_cfg: Mapping[str, Any] | None = None,
         zero_init: bool = True,
+        out_act: bool = False,
     ) -> None:
         super().__init__()
         check_expansion(expansion)
+        if zero_init and out_act:
+            raise ValueError(
+                'a branch that ends in an activation cannot start at zero: '
+                'a ReLU there would get no gradient and never leave it. Set '
+                'zero_init_expand=False.'
+            )
         norm_cfg = dict(norm_cfg or dict(type='BN'))
         act_cfg = dict(act_cfg or dict(type='ReLU', inplace=True))
         width = expansion * host.out_channels
@@ -66,6 +75,9 @@ class ExpandBranch(nn.Module):
                 'the branch needs to start from zero. Set affine=True in '
                 '`norm_cfg`.'
             )
+        self.out_act = (
+            build_activation_layer(act_cfg) if out_act else nn.Identity()
+        )
         self.reset_output_scale()
 
     def reset_output_scale(self) -> None:
@@ -82,7 +94,7 @@ class ExpandBranch(nn.Module):
             A tensor of the host's output shape ``(N, C_out, H', W')``.
         """
         x = self.act(self.norm1(self.conv1(x)))
-        return self.norm2(self.conv2(x))
+        return self.out_act(self.norm2(self.conv2(x)))
 
 
 def check_expansion(expansion: int) -> None:

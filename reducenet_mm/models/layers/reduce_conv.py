@@ -1,32 +1,36 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""A convolution with an ``expand`` branch: the one host of the branch."""
+"""Convolutions with an ``expand`` branch beside them and maybe a ``lora``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn.common_types import _size_2_t
+from typing_extensions import Self
 
 from reducenet_mm.registry import LAYERS
 
 from .expand_branch import ExpandBranch, conv_arguments
+from .host_conv import HostConv2d, plain_conv
+from .linear_pair import folded
+from .lora import LoraBranch, WeightLora, build_lora
+from .merge import add_parallel
 
 PaddingMode = Literal['zeros', 'reflect', 'replicate', 'circular']
 
 
 @LAYERS.register_module()
-class ReduceConv2d(nn.Conv2d):
-    """``conv(x) + scaler * expand(x)``, with the keys of a plain convolution.
+class ReduceConv2d(HostConv2d):
+    """``conv(x) + scaler * expand(x) [+ lora(x)]``, with a plain conv's keys.
 
-    ``weight`` and ``bias`` are the main convolution's own, the branch is the
-    child ``expand``. So a stock checkpoint of the host network loads, and the
-    student's checkpoint is the host's once the keys ``*.expand.*`` are
-    dropped. At ``scaler = 0`` the branch is not computed at all.
-
-    ``scaler`` is a plain float in [0, 1], neither parameter nor buffer.
-    Read it freely; only :mod:`reducenet_mm.models.supernet` writes it.
+    ``weight`` and ``bias`` are the main convolution's own, the branches are
+    the children ``expand`` and ``lora``. So a stock checkpoint of the host
+    network loads, and the student's checkpoint is the host's once the keys
+    ``*.expand.*`` are dropped and ``*.lora.*`` merged. At ``scaler = 0``
+    ``expand`` is not computed at all, nor is ``lora`` while it is off.
 
     Args:
         in_channels: Channels of the input.
@@ -36,12 +40,17 @@ class ReduceConv2d(nn.Conv2d):
             ``padding_mode``.
         expansion: Width of the branch, see :class:`ExpandBranch`; likewise
             ``norm_cfg``, ``act_cfg`` and ``zero_init``.
+        lora: ``dict(kind=..., ...)``, see ``lora.build_lora``; None for no
+            such branch.
 
     Raises:
-        ValueError: If ``expansion`` is not an integer >= 1.
+        ValueError: If ``expansion`` is not an integer >= 1, or ``lora`` has
+            an unknown setting.
     """
 
     expand: ExpandBranch
+    lora: LoraBranch | None
+    branch_out_act: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -59,6 +68,7 @@ class ReduceConv2d(nn.Conv2d):
         norm_cfg: Mapping[str, Any] | None = None,
         act_cfg: Mapping[str, Any] | None = None,
         zero_init: bool = True,
+        lora: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(
             in_channels,
@@ -71,11 +81,10 @@ class ReduceConv2d(nn.Conv2d):
             bias=bias,
             padding_mode=padding_mode,
         )
-        self.scaler = 1.0
-        self.refitted = False
         self.expand = ExpandBranch(
-            self, expansion, norm_cfg, act_cfg, zero_init
+            self, expansion, norm_cfg, act_cfg, zero_init, self.branch_out_act
         )
+        self.lora = None if lora is None else build_lora(self, lora, norm_cfg)
 
     @classmethod
     def from_conv(
@@ -85,7 +94,8 @@ class ReduceConv2d(nn.Conv2d):
         norm_cfg: Mapping[str, Any] | None = None,
         act_cfg: Mapping[str, Any] | None = None,
         zero_init: bool = True,
-    ) -> ReduceConv2d:
+        lora: Mapping[str, Any] | None = None,
+    ) -> Self:
         """Build the graft of ``conv``; it takes over conv's own parameters.
 
         Args:
@@ -101,24 +111,48 @@ class ReduceConv2d(nn.Conv2d):
             norm_cfg=norm_cfg,
             act_cfg=act_cfg,
             zero_init=zero_init,
+            lora=lora,
         ).to(conv.weight)
-        # Not setattr: replacing the main conv's weight is guarded below.
+        # Not setattr: replacing the main conv's weight is guarded.
         graft._parameters.update(conv._parameters)
         return graft.train(conv.training)
 
+    @torch.no_grad()
     def student_conv(self) -> nn.Conv2d:
         """Return the plain convolution that the student consists of.
 
         Returns:
-            A new ``nn.Conv2d`` which shares this layer's parameters.
+            A new ``nn.Conv2d``. It shares this layer's parameters; with a
+            ``lora`` it has parameters of its own, and maybe a bias where
+            this layer has none.
         """
-        conv = nn.Conv2d(**conv_arguments(self), device='meta')
-        conv.weight = self.weight
-        conv.bias = self.bias
+        weight, bias = self.weight, self.bias
+        if self.lora is not None:
+            weight, bias = add_parallel(
+                *folded(weight, bias),
+                *self.lora.merged(),
+                padding=self.padding,
+                dilation=self.dilation,
+            )
+        conv = plain_conv(conv_arguments(self), weight, bias, self.weight)
         return conv.train(self.training)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute the convolution and, unless ``scaler`` is 0, the branch.
+    def reset_branches(self) -> None:
+        """Restore the start of the branches' output scales."""
+        self.expand.reset_output_scale()
+        if self.lora is not None:
+            self.lora.reset_output()
+
+    def adapt_state(self, state: dict[str, Tensor], prefix: str) -> None:
+        """Give ``lora`` its present values where a state dict has none."""
+        own = f'{prefix}lora.'
+        if self.lora is None or any(key.startswith(own) for key in state):
+            return
+        for name, value in self.lora.state_dict().items():
+            state[own + name] = value.detach().clone()
+
+    def main(self, x: Tensor) -> Tensor:
+        """Compute the student's part: the convolution and ``lora``.
 
         Args:
             x: Input, ``(N, C_in, H, W)``.
@@ -126,37 +160,47 @@ class ReduceConv2d(nn.Conv2d):
         Returns:
             Output, ``(N, C_out, H', W')``.
         """
-        out = super().forward(x)
+        lora = self.lora
+        if lora is None or lora.scaler == 0:
+            return super().forward(x)
+        if isinstance(lora, WeightLora):
+            weight = self.weight + lora.update()
+            return self._conv_forward(x, weight, self.bias)
+        return super().forward(x) + lora(x)
+
+    def add_branch(self, out: Tensor, x: Tensor) -> Tensor:
+        """Return ``out + scaler * expand(x)``; ``out`` itself at scaler 0.
+
+        Args:
+            out: What the branch is added to, ``(N, C_out, H', W')``.
+            x: This layer's input, ``(N, C_in, H, W)``.
+        """
         if self.scaler == 0:
             return out
         branch = self.expand(x)
         return out + (branch if self.scaler == 1 else self.scaler * branch)
 
-    def register_parameter(
-        self, name: str, param: nn.Parameter | None
-    ) -> None:
-        """Refuse to replace the main weights while the branch is active.
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the convolution and the branches that are on.
 
-        Folding a norm into this layer (``mmcv.cnn.fuse_conv_bn``,
-        ``torch.nn.utils.fusion``) assigns ``weight`` and ``bias`` and would
-        leave the branch outside the norm: a silently wrong network. With the
-        branch off it is right for the student, and ends the teacher.
+        Args:
+            x: Input, ``(N, C_in, H, W)``.
 
-        Raises:
-            RuntimeError: If the branch is active.
+        Returns:
+            Output, ``(N, C_out, H', W')``.
         """
-        if 'expand' in self._modules and name in ('weight', 'bias'):
-            if self.scaler != 0:
-                raise RuntimeError(
-                    f'cannot replace `{name}` of a ReduceConv2d whose branch '
-                    f'is active (scaler={self.scaler}): folding a norm into '
-                    'it would ignore the branch. Call '
-                    'reducenet_mm.set_scaler(model, 0.0) or '
-                    'reducenet_mm.ungraft(model) first to keep the student.'
-                )
-            self.refitted = True
-        super().register_parameter(name, param)
+        return self.add_branch(self.main(x), x)
 
-    def extra_repr(self) -> str:
-        """Add the gate's value to the convolution's own description."""
-        return f'{super().extra_repr()}, scaler={self.scaler}'
+
+class ParallelConv2d(ReduceConv2d):
+    """A ``ReduceConv2d`` whose branch is added later, by the block.
+
+    The branch ends in an activation. ``forward`` is the student's part
+    alone; the block calls :meth:`add_branch` behind norm and activation.
+    """
+
+    branch_out_act = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the convolution and ``lora``, without ``expand``."""
+        return self.main(x)

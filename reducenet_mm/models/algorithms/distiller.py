@@ -1,0 +1,108 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""MMRazor's distiller on one instance: built, checked, emptied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mmrazor.models.distillers import ConfigurableDistiller
+from mmrazor.registry import MODELS
+from torch import Tensor, nn
+
+
+def build_distiller(
+    config: dict, architecture: nn.Module, data_preprocessor: nn.Module
+) -> ConfigurableDistiller:
+    """Build the distiller; both of its networks are ``architecture``.
+
+    Args:
+        config: Config of MMRazor's ``ConfigurableDistiller``.
+        architecture: The supernet, frozen where it does not train.
+        data_preprocessor: What makes the batches.
+
+    Raises:
+        ValueError: If a loss cannot work on these batches, or no loss
+            reaches anything that trains.
+    """
+    distiller = MODELS.build(config)
+    _check_labels(distiller, data_preprocessor)
+    _check_reach(distiller, architecture)
+    distiller.prepare_from_student(architecture)
+    distiller.prepare_from_teacher(architecture)
+    return distiller
+
+
+def compute_losses(
+    distiller: ConfigurableDistiller,
+    teacher: Callable[[], Any],
+    student: Callable[[], dict[str, Tensor]],
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Record the teacher, then the student, and compare.
+
+    Args:
+        distiller: As :func:`build_distiller` returns it. Its records are
+            released afterwards: they hold the step's graph, and deepcopy
+            fails on them.
+        teacher: Calls the teacher.
+        student: Calls the student.
+
+    Returns:
+        The student's own losses and those of the distillation.
+    """
+    distiller.set_deliveries_override(False)
+    with distiller.teacher_recorders, distiller.deliveries:
+        teacher()
+    distiller.set_deliveries_override(True)
+    with distiller.student_recorders, distiller.deliveries:
+        losses = student()
+    distill_losses = distiller.compute_distill_losses()
+    for manager in (distiller.student_recorders, distiller.teacher_recorders):
+        for recorder in manager.recorders.values():
+            recorder.reset_data_buffer()
+    return losses, distill_losses
+
+
+def _check_labels(
+    distiller: ConfigurableDistiller, data_preprocessor: nn.Module
+) -> None:
+    """Refuse losses on one class per image where images have several."""
+    if not getattr(data_preprocessor, 'to_onehot', False):
+        return
+    for name, arguments in distiller.loss_forward_mappings.items():
+        labels = [key for key in arguments if key.startswith('gt_label')]
+        if labels:
+            kind = type(distiller.distill_losses[name]).__name__
+            raise ValueError(
+                f'model.distiller.distill_losses.{name} ({kind}) needs one '
+                f'class per image (`{labels[0]}`), but the batches have '
+                'class scores: data_preprocessor.batch_augments (mixup, '
+                'cutmix: train_cfg.augments of the classifier) or to_onehot '
+                'makes them. Drop those, or use a loss of the predictions '
+                'alone, such as KLDivergence or DISTLoss.'
+            )
+
+
+def _check_reach(
+    distiller: ConfigurableDistiller, architecture: nn.Module
+) -> None:
+    """Refuse a teacher whose losses could not train anything.
+
+    Only the case that is sure whatever the backbone: nothing but the head
+    trains, and everything recorded comes before it.
+    """
+    trained = [
+        n for n, p in architecture.named_parameters() if p.requires_grad
+    ]
+    recorders = distiller.student_recorders.recorders.values()
+    sources = [recorder.source for recorder in recorders]
+    body = ('backbone', 'neck')
+    reachable = not all(name.split('.')[0] == 'head' for name in trained)
+    recorded = not all(source.split('.')[0] in body for source in sources)
+    if sources and not reachable and not recorded:
+        raise ValueError(
+            'model.distiller compares only what comes before the head '
+            f'({sources}), but only the head trains (model.reuse.freeze): '
+            'its losses have no gradient. Train more, record `head.fc`, or '
+            'set model.distiller=None.'
+        )

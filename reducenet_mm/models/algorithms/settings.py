@@ -1,0 +1,66 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Which settings of a stage go together, checked before anything is built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.model import BaseModel
+from torch import nn
+
+from .norm_stats import NORM_STATS
+from .weight_reuse import WeightReuse
+
+PREDICT_VIEWS = ('student', 'teacher')
+
+
+def check_settings(
+    reuse: WeightReuse,
+    student_init: str | None,
+    norm_stats: str,
+    distiller: Mapping[str, Any] | None,
+    predict_view: str,
+) -> None:
+    """Raise ``ValueError`` if a setting or their combination is wrong."""
+    for key, value, choices in (
+        ('norm_stats', norm_stats, NORM_STATS),
+        ('predict_view', predict_view, PREDICT_VIEWS),
+    ):
+        if value not in choices:
+            raise ValueError(
+                f'model.{key} must be one of {choices}, got {value!r}.'
+            )
+    if predict_view == 'teacher' and distiller is None:
+        raise ValueError(
+            "model.predict_view='teacher' needs model.distiller: without one "
+            'the stage keeps no teacher. Evaluate the teacher with its own '
+            'config and checkpoint.'
+        )
+    if student_init is not None and reuse.inherit != 'all':
+        raise ValueError(
+            f'model.reuse.inherit={reuse.inherit!r} has no meaning with '
+            f'model.student_init={student_init!r}, which gives all of the '
+            'student its start. Set one of the two.'
+        )
+
+
+def hand_over_preprocessor(
+    architecture: BaseModel | dict, data_preprocessor: dict | nn.Module | None
+) -> tuple[BaseModel | dict, dict | nn.Module | None]:
+    """Give the algorithm's preprocessor settings to the architecture.
+
+    The Runner hands over the config's top-level settings, which have no
+    ``type``: the architecture knows which one it wants.
+
+    Args:
+        architecture: If a config, its own settings take precedence.
+        data_preprocessor: Only a config is handed over.
+
+    Returns:
+        The two as they are to be used; no argument is changed.
+    """
+    if isinstance(architecture, dict) and isinstance(data_preprocessor, dict):
+        given = dict(data_preprocessor=dict(data_preprocessor))
+        return {**given, **architecture}, None
+    return architecture, data_preprocessor

@@ -1,0 +1,88 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""What views, grafts and loaders may ask of any layer with a branch.
+
+Three small bases, so that nothing else need know the single kinds of layer:
+``Gated`` has a gate, ``Replaceable`` leaves something plain behind, and a
+``Host`` stands where the student has one convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+EXPAND, LORA = 'expand', 'lora'
+"""Names of the children which a host convolution may carry."""
+
+
+class Gated:
+    """A module with a gate, which a view sets.
+
+    ``scaler`` is a plain float in [0, 1], neither parameter nor buffer.
+    Read it freely; only :mod:`reducenet_mm.models.supernet` writes it.
+
+    Attributes:
+        gate: The field of ``supernet.View`` that the gate follows.
+        scaler: The gate's value.
+    """
+
+    gate: ClassVar[str]
+    scaler: float
+
+
+class Replaceable(nn.Module):
+    """A module with more than the student needs."""
+
+    def student(self) -> nn.Module:
+        """Return the plain module that stands here in the student."""
+        raise NotImplementedError
+
+
+class Host(Replaceable):
+    """A layer at the place of one of the student's convolutions.
+
+    Attributes:
+        scaler: 1 if it computes as in the teacher, 0 as in the student.
+        refitted: Whether only the student is left of it.
+        expand: The teacher's own part, which no student trains; an empty
+            module where there is none.
+    """
+
+    scaler: float
+    refitted: bool = False
+    expand: nn.Module
+
+    def student_conv(self) -> nn.Conv2d:
+        """Return the student's convolution, all that merges merged.
+
+        The student is that of ``supernet.STUDENT``, whatever the gates say.
+
+        Returns:
+            A new convolution; it shares the parameters that it can share.
+        """
+        raise NotImplementedError
+
+    def student(self) -> nn.Module:
+        """Return the student's convolution."""
+        return self.student_conv()
+
+    def reset_branches(self) -> None:
+        """Restore the start of what this layer adds to a convolution."""
+
+    def adapt_state(self, state: dict[str, Tensor], prefix: str) -> None:
+        """Complete a teacher's state dict by what this layer introduces.
+
+        Args:
+            state: State dict of a network around this layer, trained
+                without what is new in this one; changed in place.
+            prefix: What this layer's keys start with.
+        """
+
+
+def hosts(model: nn.Module) -> Iterator[tuple[str, Host]]:
+    """Yield name and module of every layer with a branch or a pair."""
+    for name, module in model.named_modules():
+        if isinstance(module, Host):
+            yield name, module

@@ -1,0 +1,179 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""A linear pair instead of a convolution: what hosts it, in both stages."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .expand_branch import check_expansion, conv_arguments
+from .host import Host
+from .host_conv import HostConv2d, plain_conv
+from .linear_pair import LinearPair
+
+STUDENT_CONVS = ('pair', 'merged', 'fresh')
+"""What a sequential block's student has: the pair itself or a new conv."""
+
+
+class SequentialPair(Host):
+    """A pair whose own gate makes it the teacher's or the student's.
+
+    ``conv k x k -> [norm] -> LambdaReLU -> conv 1 x 1``. There is no side
+    branch: the student trains the same tensors, with the activation linear,
+    and ships them merged.
+
+    Args:
+        conv: The convolution whose place it takes; only read.
+        expansion: Inner width in multiples of the convolution's outputs,
+            an integer >= 1.
+        norm_cfg: Config of the batch norm inside; None for none.
+
+    Raises:
+        ValueError: If an argument is not one of those above.
+    """
+
+    def __init__(
+        self,
+        conv: nn.Conv2d,
+        expansion: int = 1,
+        norm_cfg: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.geometry = conv_arguments(conv)
+        self.pair = _build_pair(conv, expansion, norm_cfg)
+        self.expand = nn.Identity()  # nothing for the student to freeze
+
+    @property
+    def scaler(self) -> float:  # type: ignore[override]
+        """The activation's gate, 1 in the teacher."""
+        return self.pair.scaler
+
+    def student_conv(self) -> nn.Conv2d:
+        """Return the one convolution that the pair is at gate 0.
+
+        Returns:
+            A new ``nn.Conv2d``, with a bias if a norm is inside the pair.
+        """
+        weight, bias = self.pair.merged()
+        like = self.pair.conv1.weight
+        conv = plain_conv(self.geometry, weight, bias, like)
+        return conv.train(self.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the pair: ``(N, C_in, H, W) -> (N, C_out, H', W')``."""
+        return self.pair(x)
+
+
+class SequentialConv2d(HostConv2d):
+    """A new convolution for the student beside the teacher's pair.
+
+    ``scaler * pair(x) + (1 - scaler) * conv(x)``, where the pair is the
+    branch ``expand``: only one of the two is computed at 0 and at 1. Takes
+    up checkpoints of :class:`SequentialPair`. Not meant for training the
+    teacher, in which ``weight`` would have no part.
+
+    Args:
+        conv: The convolution whose place it takes, left unchanged.
+        expansion: See :class:`SequentialPair`, likewise ``norm_cfg``.
+        merged: Start as the exact merge of a loaded pair rather than with
+            the weights of ``conv``.
+
+    Raises:
+        ValueError: If an argument is not one of those above.
+    """
+
+    expand: LinearPair
+
+    def __init__(
+        self,
+        conv: nn.Conv2d,
+        expansion: int = 1,
+        norm_cfg: Mapping[str, Any] | None = None,
+        merged: bool = True,
+    ) -> None:
+        arguments = conv_arguments(conv)
+        # The norm inside the pair leaves a bias behind.
+        arguments['bias'] = arguments['bias'] or norm_cfg is not None
+        super().__init__(**arguments)
+        with torch.no_grad():
+            self.weight.copy_(conv.weight)
+            if self.bias is not None:
+                nn.init.zeros_(self.bias)
+        self.merged = merged
+        self.expand = _build_pair(conv, expansion, norm_cfg)
+
+    def student_conv(self) -> nn.Conv2d:
+        """Return the plain convolution, with this layer's parameters."""
+        conv = plain_conv(
+            conv_arguments(self), self.weight, self.bias, self.weight
+        )
+        return conv.train(self.training)
+
+    def reset_branches(self) -> None:
+        """Start the convolution as the merge of the pair, if asked for."""
+        if self.merged:
+            self._take_merge_of(self.expand)
+
+    def adapt_state(self, state: dict[str, Tensor], prefix: str) -> None:
+        """Turn the keys of a ``SequentialPair`` into those of this layer.
+
+        The new convolution gets the exact merge, or its present values. A
+        state dict that has one already is left as it is.
+        """
+        old = f'{prefix}pair.'
+        keys = [key for key in state if key.startswith(old)]
+        if not keys:
+            return
+        values = {key[len(old) :]: state.pop(key) for key in keys}
+        state.update({f'{prefix}expand.{k}': v for k, v in values.items()})
+        start = copy.deepcopy(self)
+        own = self.expand.state_dict()
+        # A pair of another shape is for the loader to refuse, by name.
+        if self.merged and own.keys() == values.keys():
+            if all(values[key].shape == own[key].shape for key in own):
+                start.expand.load_state_dict(values)
+                start._take_merge_of(start.expand)
+        for name, value in start._parameters.items():
+            if value is not None:
+                state[prefix + name] = value.detach()
+
+    @torch.no_grad()
+    def _take_merge_of(self, pair: LinearPair) -> None:
+        weight, bias = pair.merged()
+        self.weight.copy_(weight)
+        if self.bias is not None and bias is not None:
+            self.bias.copy_(bias)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any
+    ) -> None:
+        self.adapt_state(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the pair, the convolution, or their mean.
+
+        Args:
+            x: Input, ``(N, C_in, H, W)``.
+
+        Returns:
+            Output, ``(N, C_out, H', W')``.
+        """
+        if self.scaler == 1:
+            return self.expand(x)
+        out = super().forward(x)
+        if self.scaler == 0:
+            return out
+        return torch.lerp(out, self.expand(x), self.scaler)
+
+
+def _build_pair(
+    conv: nn.Conv2d, expansion: int, norm_cfg: Mapping[str, Any] | None
+) -> LinearPair:
+    check_expansion(expansion)
+    width = expansion * conv.out_channels
+    return LinearPair(conv, width, norm_cfg, bias=conv.bias is not None)

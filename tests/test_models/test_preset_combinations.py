@@ -1,0 +1,142 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Presets together: what trains, with every block, in a config."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from mmrazor.registry import MODELS
+
+from reducenet_mm.models.backbones.reduce_blocks import BLOCKS
+from reducenet_mm.models.roles import parameters_by_role
+from reducenet_mm.models.supernet import is_branch_key
+from tests.conftest import randomise_norms
+from tests.test_models.distillation import (
+    assert_teacher_is,
+    teacher_copy,
+    train,
+)
+from tests.test_models.presets import BASES, DISTILL, REUSE, distiller, reuse
+from tests.tiny_data import use_tiny_data
+
+HOSTS = {
+    'postsum': dict(block='postsum'),
+    'postsum_lora': dict(block='postsum', lora=dict(kind='1x1')),
+    'parallel': dict(block='parallel'),
+    'sequential': dict(block='sequential'),
+    'sequential_new': dict(block='sequential', student_conv='merged'),
+}
+ALL_ROLES = ('main_conv', 'published_june')
+"""Presets which between them name every role."""
+
+
+def test_reuse_presets_train_what_they_say(build, classifier):
+    roles = parameters_by_role(classifier)
+    everything = {
+        n for n, _ in classifier.named_parameters() if not is_branch_key(n)
+    }
+    weight = {'head.fc.weight'}
+    after = roles['main_norm'] | roles['second_conv'] | roles['second_norm']
+    trained = {
+        'classifier': everything - roles['classifier'],
+        'classifier_norms': everything - roles['classifier'] - roles['norms'],
+        'main_conv': roles['main_conv'],
+        'published_head': everything,
+        'published_june': roles['main_conv'] | roles['shortcut'],
+        'published_classifier_only': everything - weight,
+    }
+    assert trained.keys() == set(REUSE)
+    assert trained['published_june'] == (
+        everything - roles['stem'] - after - roles['classifier']
+    )
+    for name, expected in trained.items():
+        algorithm = build(distiller=None, **reuse(name))
+        params = algorithm.architecture.named_parameters()
+        assert {n for n, p in params if p.requires_grad} == expected, name
+        fresh = roles['main_conv'] if name == 'published_june' else set()
+        assert set(algorithm.fresh) == fresh, name
+
+
+def test_every_block_is_combined():
+    assert {block['block'] for block in HOSTS.values()} == set(BLOCKS)
+
+
+@pytest.mark.parametrize('host', HOSTS)
+@pytest.mark.parametrize('name', DISTILL)
+def test_every_combination_trains(classifier_cfg, name, host):
+    cfg = classifier_cfg(**HOSTS[host])
+    own = dict(block=HOSTS[host]['block'])  # the teacher's own stage
+    teacher = MODELS.build(classifier_cfg(**own))
+    teacher.init_weights()
+    randomise_norms(teacher)
+    reference = teacher_copy(teacher)
+    for policy in REUSE if host == 'postsum' else ALL_ROLES:
+        algorithm = MODELS.build(
+            dict(
+                _scope_='mmrazor',
+                type='SupernetDistill',
+                architecture=copy.deepcopy(cfg),
+                distiller=distiller(name),
+                **reuse(policy),
+            )
+        )
+        algorithm.init_weights()
+        algorithm.load_teacher(teacher.state_dict())
+        params = dict(algorithm.architecture.named_parameters())
+        before = {n: p.clone() for n, p in params.items()}
+        train(algorithm, steps=1)
+        for key, param in params.items():
+            changed = not torch.equal(param, before[key])
+            assert changed == param.requires_grad, (policy, key)
+        if name != 'none':
+            assert_teacher_is(algorithm, reference)
+
+
+def test_presets_compose_in_a_config(tmp_path):
+    teacher = BASES.parent / 'reducenet/digits/reducenet8-w16-e4_digits'
+    leaf = tmp_path / 'leaf.py'
+    leaf.write_text(f"""
+_base_ = [
+    '{teacher}_teacher.py',
+    '{BASES}/distill/soft_labels_published.py',
+    '{BASES}/reuse/published_head.py',
+]
+head = _base_.model.head
+model = dict(
+    _delete_=True,
+    _scope_='mmrazor',
+    type='SupernetDistill',
+    architecture=dict(
+        _base_.model,
+        head=dict(head, loss=dict(head.loss, loss_weight=0.3)),
+    ),
+    reuse=_base_.reuse,
+    norm_stats=_base_.norm_stats,
+    distiller=_base_.distiller,
+)
+optim_wrapper = dict(
+    _base_.student_optim_wrapper,
+    paramwise_cfg=dict(roles=dict(classifier=0.1)),
+)
+""")
+    cfg = use_tiny_data(Config.fromfile(leaf), tmp_path)
+    cfg.work_dir = str(tmp_path / 'work_dir')
+    cfg.train_cfg.max_epochs = 1
+    cfg.model.teacher_ckpt = str(tmp_path / 'teacher.pth')
+    network = MODELS.build(cfg.model.architecture)
+    torch.save(dict(state_dict=network.state_dict()), cfg.model.teacher_ckpt)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    model = runner.model
+    assert model.architecture.head.loss_module.loss_weight == 0.3
+    assert model.distiller.distill_losses['loss_kl'].tau == 5
+    assert cfg.optim_wrapper.optimizer.weight_decay > 0
+    rates = runner.optim_wrapper.get_lr()['lr']
+    assert sorted(set(rates))[0] == pytest.approx(max(rates) / 10)
+    assert rates.count(min(rates)) == 2
+    scalars = runner.message_hub.log_scalars
+    assert scalars['train/distill.loss_kl'].current() > 0
