@@ -187,12 +187,12 @@ class LoadReadableImage(LoadImageFromFile):
 
 
 def is_cut_jpeg(data: bytes) -> bool:
-    """Whether a JPEG file has no end after its last scan has started.
+    """Whether a JPEG file starts a scan after its last end marker.
 
     Inside a scan no byte 0xFF stands before 0xD9 or 0xDA; an embedded
     preview has its own end, before the picture's scans.
     """
-    start = data.rfind(b'\xff\xda')
-    if not data.startswith(b'\xff\xd8\xff') or start < 0:
+    if not data.startswith(b'\xff\xd8\xff'):
         return False
-    return data.find(b'\xff\xd9', start) < 0
+    end = data.rfind(b'\xff\xd9')  # of a whole file: its last two bytes
+    return data.find(b'\xff\xda', max(end, 0)) >= 0

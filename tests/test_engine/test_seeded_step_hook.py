@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 
 from reducenet_mm.datasets.seeded import mix_seeds
 from reducenet_mm.engine.hooks import SeededStepHook
+from reducenet_mm.engine.hooks.seeded_step_hook import SAMPLER_SEED
 
 CONFIG = 'configs/reducenet/digits/reducenet8-w16-e4_digits_teacher.py'
 
@@ -46,6 +47,13 @@ class Disturb(Hook):
 
     def after_val_epoch(self, runner, metrics=None):
         draw()
+
+
+class SharedHub(Hook):
+    """Find what a run of the same name, begun in the same second, left."""
+
+    def before_run(self, runner):
+        runner.message_hub.update_info(SAMPLER_SEED, 5)
 
 
 def run(work_dir: Path, *hooks: Hook, **options: Any) -> tuple[Runner, Watch]:
@@ -116,8 +124,9 @@ def test_a_resumed_run_goes_on_with_its_seeds(tmp_path):
     assert resumed.seed == first.seed
     assert rest.draws == whole.draws[3:]
     assert rest.images == whole.images[3:]
-    # Weights taken over by a run of its own bring no seed along.
-    other = {'randomness.seed': 8}
-    loaded, start = run(tmp_path / 'start', **checkpoint, **other)
+    # A run of its own has its own seed, though it starts from the weights and
+    # may share the message hub.
+    other = {**checkpoint, 'randomness.seed': 8}
+    loaded, start = run(tmp_path / 'start', SharedHub(), **other)
     assert loaded.train_dataloader.sampler.seed == 8
     assert start.images[:3] != whole.images[:3]

@@ -87,6 +87,7 @@ def content() -> dict[str, Any]:
         regime=describe_regime(dict(control='plain', teacher='soft'), by_seed),
         open=[],
         failed={},
+        tested=[],
         tested_again={},
     )
 
@@ -133,6 +134,8 @@ def test_notes_tell_matches_code_and_what_is_missing(
     assert 'plain seed 0 2 times' in text
     content['compared'] = 'validation'
     assert 'The test set was not looked at.' in '\n'.join(notes(content))
+    content['tested'] = ['plain seed 0']
+    assert 'not looked at' not in '\n'.join(notes(content))
 
 
 def test_a_campaign_without_a_result_is_reported_too(

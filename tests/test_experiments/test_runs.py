@@ -145,7 +145,8 @@ def test_a_flipped_byte_is_noticed(tmp_path: Path) -> None:
         file.writestr('weights', 'x' * 100)
     assert newest_checkpoint(tmp_path) == path
     path.write_bytes(path.read_bytes().replace(b'xxx', b'xyx', 1))
-    assert newest_checkpoint(tmp_path) is None
+    with pytest.raises(ValueError, match='epoch_10.pth damaged'):
+        newest_checkpoint(tmp_path)
 
 
 def test_epoch_10_is_newer_than_epoch_9(tmp_path: Path) -> None:

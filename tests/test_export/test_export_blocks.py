@@ -17,6 +17,7 @@ from reducenet_mm import set_scaler
 from reducenet_mm.export import export_student
 from reducenet_mm.models.supernet import hosts
 from tests.conftest import randomise_norms
+from tests.test_models.distillation import batch, soft_labels, train
 
 
 def build(model_cfg: dict[str, Any]) -> nn.Module:
@@ -73,6 +74,45 @@ def test_every_block_exports_to_a_plain_network(
         wanted = model.double().eval()(images.double())
         answer = plain.double().eval()(images.double())
     torch.testing.assert_close(answer, wanted, rtol=1e-5, atol=1e-5)
+
+
+TEACHERS = {'merged': 'pair', 'lora': None}
+"""Block -> that of its teacher, where it is another: the stage adds to it."""
+
+
+@pytest.mark.parametrize('block', BLOCKS)
+def test_a_trained_student_of_every_block_exports_beside_its_teacher(
+    block: str, classifier_cfg: Callable, tmp_path: Path
+) -> None:
+    known = TEACHERS.get(block, block)
+    teacher = build(classifier_cfg(**BLOCKS.get(known, {})))
+    model_cfg = dict(
+        _scope_='mmrazor',
+        type='SupernetDistill',
+        architecture=classifier_cfg(**BLOCKS[block]),
+        distiller=soft_labels(),
+    )
+    algorithm = MODELS.build(model_cfg)
+    algorithm.init_weights()
+    algorithm.load_teacher(teacher.state_dict())
+    images, _ = batch()
+    wanted = teacher.eval()(images)
+    train(algorithm)
+    assert torch.equal(algorithm.teacher(images), wanted)
+    algorithm.eval()
+    student = algorithm(images, mode='tensor')
+    assert not torch.allclose(student, wanted)
+
+    path = save(tmp_path / 'epoch_5.pth', algorithm.state_dict())
+    result = export_student(
+        Config(dict(model=model_cfg)), path, tmp_path / 'out'
+    )
+    written = Config.fromfile(result.config)
+    written.model.data_preprocessor = None
+    plain = MODELS.build(dict(written.model, _scope_='mmpretrain')).eval()
+    saved = torch.load(result.weights, weights_only=True)['state_dict']
+    plain.load_state_dict(saved, strict=True)
+    torch.testing.assert_close(plain(images), student, rtol=1e-4, atol=1e-4)
 
 
 def test_what_no_norm_can_absorb_is_refused(

@@ -39,7 +39,8 @@ def cut(path: Path) -> None:
 def flip(path: Path) -> None:
     """Flip the highest bit of one byte in the middle of a tensor."""
     with zipfile.ZipFile(path) as archive:
-        record = max(archive.infolist(), key=lambda info: info.file_size)
+        tensors = [r for r in archive.infolist() if '/data/' in r.filename]
+        record = max(tensors, key=lambda info: info.file_size)
         content = archive.read(record)
     data = bytearray(path.read_bytes())
     data[data.index(content) + len(content) // 2] ^= 0x80
@@ -103,11 +104,10 @@ def test_a_damaged_file_is_refused_in_one_line(
     assert not work_dir.exists()
 
 
-@pytest.mark.parametrize('fault', FAULTS)
-def test_resume_passes_over_a_damaged_file(fault, finished, tmp_path):
+def test_resume_passes_over_a_damaged_file(finished, tmp_path):
     work_dir = tmp_path / 'run'
     shutil.copytree(finished, work_dir)
-    FAULTS[fault](work_dir / 'epoch_2.pth')
+    flip(work_dir / 'epoch_2.pth')
     train_teacher(work_dir, 2, '--resume')
     log = logged(work_dir)
     assert f'{work_dir / "epoch_2.pth"} is damaged' in log
@@ -128,8 +128,11 @@ def test_resume_with_damaged_files_only_is_refused(finished, tmp_path, capsys):
     assert 'epoch_1.pth' in line and 'epoch_2.pth' in line
 
 
-def test_a_runner_without_the_tools_refuses_it_too(damaged, tmp_path):
-    cfg = small_cfg(tmp_path / 'run', 1, resume=True, load_from=str(damaged))
+def test_a_runner_without_the_tools_refuses_it_too(finished, tmp_path):
+    damaged = tmp_path / 'damaged.pth'
+    shutil.copy(finished / 'epoch_2.pth', damaged)
+    flip(damaged)
+    cfg = small_cfg(tmp_path / 'run', 3, resume=True, load_from=str(damaged))
     with pytest.raises(RuntimeError, match='truncated or damaged'):
         Runner.from_cfg(cfg).train()
 

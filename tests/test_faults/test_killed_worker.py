@@ -27,10 +27,8 @@ from .training import (
     weights,
 )
 
-WORKERS = {
-    'train_dataloader.num_workers': 2,
-    'train_dataloader.persistent_workers': True,
-}
+WORKERS_KEY = 'train_dataloader.num_workers'
+WORKERS = {WORKERS_KEY: 2, 'train_dataloader.persistent_workers': True}
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
@@ -88,7 +86,7 @@ def test_a_killed_worker_ends_the_training_within_seconds(tmp_path):
     newest = newest_checkpoint(work_dir)
     epoch = int(newest.stem.rpartition('_')[2])
     assert epoch >= 2
-    options = {**settings(epoch + 1), **MODEL, **WORKERS}
+    options = {**settings(epoch + 1), **MODEL, WORKERS_KEY: 2}
     run_tool(TRAIN_TOOL, CONFIG, '--work-dir', work_dir, '--resume', **options)
     resumed = weights(work_dir / f'epoch_{epoch + 1}.pth')
     assert all(value.isfinite().all() for value in resumed.values())

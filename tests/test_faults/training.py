@@ -53,7 +53,13 @@ def small_cfg(work_dir: Path, epochs: int, **options: Any) -> Config:
 def train(cfg: Config) -> Runner:
     """Train, and return the Runner."""
     runner = Runner.from_cfg(cfg)
-    runner.train()
+    try:
+        runner.train()
+    finally:
+        # After an error Python's garbage collector would do it, slowly.
+        workers = getattr(runner.train_dataloader, '_iterator', None)
+        if workers is not None:
+            workers._shutdown_workers()
     return runner
 
 

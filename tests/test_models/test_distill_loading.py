@@ -4,18 +4,22 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.runner.checkpoint import load_state_dict
 from mmrazor.registry import MODELS
 
 from reducenet_mm import set_scaler
+from reducenet_mm.engine.preflight import forget_missing_inputs
 from reducenet_mm.models.checkpoint_views import split_state_dict
 from tests.conftest import randomise_norms
 from tests.test_models.distillation import (
     assert_teacher_is,
     batch,
+    soft_labels,
     teacher_copy,
     train,
 )
@@ -160,6 +164,50 @@ def test_student_init_starts_from_another_student(build, classifier, save):
         assert_teacher_is(algorithm, teacher_copy(classifier))
         train(algorithm)
         assert_teacher_is(algorithm, teacher_copy(classifier))
+
+
+@pytest.mark.parametrize('distiller', [None, soft_labels()])
+@pytest.mark.parametrize('norm_stats', ['inherited', 'live'])
+def test_resuming_needs_neither_teacher_nor_student_init(
+    build, classifier, save, tmp_path, distiller, norm_stats
+):
+    student = build()
+    train(student)
+    inputs = dict(
+        teacher_ckpt=save(classifier),
+        student_init=save(student, 'student.pth'),
+    )
+    others = dict(distiller=distiller, norm_stats=norm_stats)
+    stage = build(load=False, **inputs, **others)
+    train(stage, steps=1)  # more diverge with inherited statistics
+    checkpoint = save(stage, 'stage.pth')
+    for path in inputs.values():
+        Path(path).unlink()
+    with pytest.raises(FileNotFoundError):
+        build(load=False, **inputs, **others)
+
+    cfg = Config(dict(model=dict(inputs)))
+    forget_missing_inputs(cfg, checkpoint)
+    resumed = build(load=False, **cfg.model, **others)
+    resumed.load_state_dict(torch.load(checkpoint)['state_dict'])
+    expected, state = stage.state_dict(), resumed.state_dict()
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[key], expected[key]) for key in expected)
+    if distiller is not None:
+        assert_teacher_is(resumed, teacher_copy(classifier))
+    train(resumed, steps=1)
+
+
+def test_inputs_that_are_there_are_kept(classifier, save):
+    inputs = dict(
+        teacher_ckpt=save(classifier), student_init=save(classifier, 's.pth')
+    )
+    cfg = Config(dict(model=dict(inputs)))
+    forget_missing_inputs(cfg, 'stage.pth')
+    assert cfg.model == inputs
+    cfg = Config(dict(model=dict(type='ImageClassifier')))
+    forget_missing_inputs(cfg, 'stage.pth')
+    assert cfg.model == dict(type='ImageClassifier')
 
 
 class _Holder:

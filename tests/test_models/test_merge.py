@@ -191,6 +191,8 @@ def test_parallel_convolutions_of_one_shape_add_up(x):
     [
         dict(kernel_size=3),
         dict(kernel_size=4, padding=1),
+        dict(kernel_size=2, padding=1, dilation=2),
+        dict(kernel_size=4, padding='same', dilation=2),
         dict(kernel_size=3, padding='valid'),
         dict(kernel_size=3, padding=1, dilation=2),
         dict(kernel_size=(3, 5), padding=1),

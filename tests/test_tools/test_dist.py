@@ -54,7 +54,8 @@ class ReportHook(Hook):
         self.switched = {
             name: value.tolist()
             for name, value in model.state_dict().items()
-            if 'running_' in name and '.expand.' not in name
+            if name.startswith('architecture.') and 'running_' in name
+            if '.expand.' not in name
         }
         self.order = list(map(int, runner.train_dataloader.sampler))
 
@@ -165,6 +166,7 @@ def test_two_processes_recalibrate_as_one_does(
         json.loads((work_dir / f'rank{rank}.json').read_text())
         for rank in (0, 1)
     )
+    assert first['switched']
     assert first['switched'] == second['switched']
     assert first['order'] != second['order']
 

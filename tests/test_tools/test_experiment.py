@@ -101,7 +101,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     source.write_text(CAMPAIGN)
     first = start(source, work_dir, '--arms', 'plain_matched', '--seeds', '0')
     cell = work_dir / 'runs' / 'plain_matched' / 'seed0'
-    wait_for((cell / 'epoch_2.pth').exists, first)
+    wait_for((cell / 'epoch_1.pth').exists, first)
     os.killpg(first.pid, signal.SIGSTOP)
     second = start(source, work_dir)
     try:
@@ -152,8 +152,8 @@ def test_a_claimed_cell_is_left_alone_and_taken_over_when_freed(
     # The killed tool's worker ended with it: it had no time to go on.
     log = (finished.cell / 'console.log').read_text()
     resumed = re.search(r'epoch_(\d+)\.pth is the newest intact', log)
-    assert resumed is not None and int(resumed[1]) in (2, 3)
     last = finished.records[-1]
+    assert resumed is not None and int(resumed[1]) < last['epochs']
     assert (last['arm'], last['seed']) == ('plain_matched', 0)
     epochs = [epoch for epoch, _ in last['validation']]
     assert epochs == list(range(1, last['epochs'] + 1))
@@ -243,14 +243,8 @@ def test_the_report_is_made_of_the_records(finished: SimpleNamespace) -> None:
 def test_only_checkpoints_that_are_waited_for_stay(
     finished: SimpleNamespace,
 ) -> None:
-    left = {
-        (path.parent.parent.name, path.name)
-        for path in finished.work_dir.rglob('*.pth')
-    }
-    assert left == {('teacher', 'epoch_2.pth')} or left == {
-        ('teacher', 'epoch_1.pth'),
-        ('teacher', 'epoch_2.pth'),
-    }
+    left = {path.parts[-3:-1] for path in finished.work_dir.rglob('*.pth')}
+    assert left == {('teacher', 'seed0'), ('teacher', 'seed1')}
 
 
 def test_a_rerun_tries_what_failed_and_nothing_else(
@@ -302,37 +296,3 @@ def test_a_pilot_leaves_the_test_set_alone(
     assert f'test {tested["test"]["accuracy/top1"]:.2f} %' in (
         capsys.readouterr().out
     )
-
-
-@pytest.mark.parametrize(
-    ('flags', 'message'),
-    [
-        (['--seeds', '7'], '--seeds [7]: not in the campaign'),
-        (['--arms', 'none'], "--arms ['none']: not in the campaign"),
-        (['--processes', '0'], '`--processes` must be an integer >= 1'),
-        (['--cfg-options', 'seed=1'], "unknown keys ['seed']"),
-        (['--cfg-options', 'seeds=[]'], '`seeds` must be a list'),
-    ],
-)
-def test_wrong_input_is_one_line_and_nothing_is_written(
-    tmp_path: Path,
-    load_tool: Any,
-    capsys: Any,
-    flags: list[str],
-    message: str,
-) -> None:
-    source, work_dir = tmp_path / 'tiny.py', tmp_path / 'work'
-    # Only what is not planned at length: one small arm.
-    source.write_text(
-        'seeds = [0]\n'
-        f"arms = dict(a=dict(config='{DIGITS}/plain8-w16_digits.py'))\n"
-    )
-    with pytest.raises(SystemExit) as caught:
-        load_tool('experiment').main(
-            [str(source), '--work-dir', str(work_dir), *flags]
-        )
-    assert caught.value.code == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith('experiment.py: error: ')
-    assert message in error
-    assert not work_dir.exists()

@@ -2,6 +2,4 @@
 # About as many multiply-adds as the teacher of expansion 8.
 _base_ = './plain.py'
 
-model = dict(
-    backbone=dict(base_channels=10), head=dict(in_channels=40)
-)
+model = dict(backbone=dict(base_channels=10), head=dict(in_channels=40))

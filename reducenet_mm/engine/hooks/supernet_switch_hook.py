@@ -61,7 +61,7 @@ class SupernetSwitchHook(Hook):
             return
         student = model.architecture  # whatever model.predict_view says
         measured = {'student': self._validate(runner, student)}
-        if model.teacher_overlay is not None or model.student_init is None:
+        if model.teacher_overlay is not None or model.starts_as_teacher:
             teacher = self._validate(runner, _teacher(model))
             runner.message_hub.update_info(TEACHER_METRICS, teacher)
             measured = {'teacher': teacher, **measured}

@@ -130,18 +130,12 @@ def read_campaign(
         for key, name in arm.named():
             _check_arm(f'arms.{arm.name}.{key}', name, arms)
     in_order(arms)
-    regime = dict(content.get('regime') or {})
-    check_keys('`regime`', regime, REGIME_KEYS)
-    for key, name in regime.items():
-        _check_arm(f'regime.{key}', name, arms)
-    if regime and 'control' not in regime:
-        raise ValueError(f'`regime.control` is not set, got {regime}.')
     return Campaign(
         source=source,
         seeds=_seeds(content.get('seeds')),
         arms=arms,
         comparisons=_comparisons(content.get('comparisons', ()), arms),
-        regime=regime,
+        regime=_regime(content.get('regime') or {}, arms),
         metric=str(content.get('metric', 'accuracy/top1')),
     )
 
@@ -249,6 +243,18 @@ def _check_arm(where: str, name: Any, arms: Mapping[str, Arm]) -> None:
         raise ValueError(
             f'`{where}` must name an arm, one of {sorted(arms)}, got {name!r}.'
         )
+
+
+def _regime(
+    value: Mapping[str, Any], arms: Mapping[str, Arm]
+) -> dict[str, str]:
+    regime = dict(value)
+    check_keys('`regime`', regime, REGIME_KEYS)
+    for key, name in regime.items():
+        _check_arm(f'regime.{key}', name, arms)
+    if regime and 'control' not in regime:
+        raise ValueError(f'`regime.control` is not set, got {regime}.')
+    return regime
 
 
 def _seeds(value: Any) -> tuple[int, ...]:

@@ -192,6 +192,8 @@ def _drop_text(drop: Mapping[str, float]) -> str:
 
 def _use_of_test(content: Mapping[str, Any]) -> str:
     if content['compared'] == 'validation':
+        if content['tested']:
+            return 'Results of the test set are not shown.'
         return 'The test set was not looked at.'
     text = 'Each network answered the test set once, after its training.'
     again = [

@@ -43,16 +43,11 @@ def collect(
     found = {
         cell.name: finished_record(records, cell.hash, test) for cell in cells
     }
-    done: dict[str, dict[int, Record]] = {name: {} for name in planned}
-    for cell in cells:
-        record = found[cell.name]
-        if record is not None:
-            done[cell.arm.name][cell.seed] = record
+    done = _by_arm(cells, found)
     values = {
-        name: _values(of_arm, campaign.metric, test)
-        for name, of_arm in done.items()
+        arm.name: _values(done[arm.name], campaign.metric, test)
+        for arm in planned.values()
     }
-    used = [record for of_arm in done.values() for record in of_arm.values()]
     failed = _failed(cells, records, found)
     content = dict(
         campaign=campaign.source.stem,
@@ -61,7 +56,7 @@ def collect(
         seeds=list(campaign.seeds),
         command=shell_command(sys.argv[:1] + sys.argv),
         counted=COUNTED,
-        code=_distinct([record['code'] for record in used]),
+        code=_distinct([one['code'] for one in found.values() if one]),
         arms=[
             _arm(planned[name], done[name], values[name]) for name in planned
         ],
@@ -75,10 +70,28 @@ def collect(
             if record is None and name not in failed
         ],
         failed=failed,
+        tested=[
+            name
+            for name, record in found.items()
+            if record is not None and record['test'] is not None
+        ],
         tested_again=_tested_again(cells, records) if test else {},
     )
     content['regime'] = describe_regime(campaign.regime, values)
     return content
+
+
+def _by_arm(
+    cells: Sequence[Cell], found: Mapping[str, Record | None]
+) -> dict[str, dict[int, Record]]:
+    """Return the records that there are, by arm and seed."""
+    done: dict[str, dict[int, Record]] = {}
+    for cell in cells:
+        of_arm = done.setdefault(cell.arm.name, {})
+        record = found[cell.name]
+        if record is not None:
+            of_arm[cell.seed] = record
+    return done
 
 
 def _values(
