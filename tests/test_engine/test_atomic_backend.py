@@ -104,7 +104,9 @@ def test_it_writes_what_it_is_given(tmp_path: Path) -> None:
     assert isinstance(backend, AtomicBackend)
     path = tmp_path / 'new' / 'file'
     backend.put(b'old and longer', path)
-    backend.put(b'new', path)
+    with open(path, 'rb') as reader:
+        backend.put(b'new', path)
+        assert reader.read() == b'old and longer'  # replaced, not rewritten
     assert path.read_bytes() == b'new'
     backend.put_text('grün', str(path), encoding='latin-1')
     assert path.read_bytes() == b'gr\xfcn'

@@ -65,8 +65,7 @@ def test_resume_continues_after_the_last_epoch_without_the_teacher(
 ):
     work_dir = tmp_path / 'resumed'
     shutil.copytree(student_run, work_dir)
-    latest = work_dir / 'last_checkpoint'
-    latest.write_text(str(work_dir / 'epoch_2.pth'))
+    (work_dir / 'last_checkpoint').write_text('')  # as a kill may leave it
     options = [*config.student_model, *config.schedule(3)]
     argv = [config.student, '--work-dir', str(work_dir), '--resume']
     teacher = f'model.teacher_ckpt={tmp_path / "deleted"}'
@@ -75,6 +74,9 @@ def test_resume_continues_after_the_last_epoch_without_the_teacher(
     assert {line['epoch'] for line in steps} == {3}
     resumed = torch.load(work_dir / 'epoch_3.pth', map_location='cpu')
     assert resumed['meta']['iter'] == 3 * STEPS
+    log = max(work_dir.glob('*/*.log')).read_text()
+    newest = work_dir / 'epoch_2.pth'
+    assert f'{newest} is the newest intact checkpoint' in log
 
 
 def test_resume_from_a_file_of_another_model_is_refused(

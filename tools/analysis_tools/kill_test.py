@@ -189,6 +189,8 @@ def test_config(args: argparse.Namespace, work_dir: Path) -> dict[str, Any]:
         config=args.config,
         cfg_options=args.cfg_options,
         seed=args.seed,
+        during_writes=args.during_writes,
+        kills_per_run=args.kills_per_run,
         iterations=wanted['meta']['iter'],
         compared=sorted(wanted),
         kills=len(kills_done),
