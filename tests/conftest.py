@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -21,6 +22,12 @@ torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', 2)))
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_scope() -> None:
+    """Start as a process does: Runners leave their default scope behind."""
+    DefaultScope._instance_dict.clear()
 
 
 @pytest.fixture

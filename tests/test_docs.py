@@ -105,6 +105,17 @@ def test_results_quote_the_committed_step_costs(layout):
     assert ratio <= 1.03
 
 
+def test_the_kills_of_the_page_are_those_of_the_files():
+    page = (ROOT / 'docs/results.md').read_text(encoding='utf-8')
+    files = sorted((ROOT / 'docs/results/kills').glob('*.json'))
+    assert len(files) == 8 and 'Eight ways of training' in page
+    for file in files:
+        content = json.loads(file.read_text())
+        assert f'results/kills/{file.name}' in page
+        assert content['kills'] == 5 and content['identical']
+        assert not any(run['wrong'] for run in content['runs'])
+
+
 def test_shell_scripts_are_called_with_enough_arguments():
     calls = re.findall(
         r'bash (tools/\w+\.sh) ([^#\n]+)',

@@ -15,13 +15,9 @@ from mmengine.config import Config
 from mmengine.device import get_device
 
 from reducenet_mm.engine import launch, preflight
-from reducenet_mm.engine.checkpointing import (
-    keep_two_checkpoints,
-    settle_resume,
-)
+from reducenet_mm.engine.training import SECTIONS, settle_training
 
 LOADERS = ('train_dataloader', 'val_dataloader')
-SECTIONS = ('train_dataloader', 'train_cfg', 'optim_wrapper')
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -109,16 +105,7 @@ def prepare(
     cfg = launch.load_config(args)
     preflight.check_sections(cfg, SECTIONS)
     apply_args(cfg, args)
-    keep_two_checkpoints(cfg, say)
-    checkpoint = settle_resume(cfg, say, search=args.resume == 'auto')
-    model = preflight.check_config(
-        cfg, LOADERS, init_weights=checkpoint is None
-    )
-    if checkpoint is not None:
-        preflight.forget_missing_inputs(cfg, checkpoint)
-        preflight.check_checkpoint(model, checkpoint)
-    elif cfg.get('load_from'):
-        preflight.read_weights(cfg.load_from)
+    settle_training(cfg, LOADERS, say, search=args.resume == 'auto')
     return cfg
 
 

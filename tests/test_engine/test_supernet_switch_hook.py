@@ -228,3 +228,25 @@ def _algorithm(classifier_cfg, classifier):
 def test_a_bad_number_of_samples_is_refused():
     with pytest.raises(ValueError, match='recalib_samples must be >= 1'):
         SupernetSwitchHook(recalib_samples=0)
+
+
+def test_a_partly_fresh_student_alone_says_nothing_of_the_teacher(
+    teacher, tmp_path
+):
+    """Without a distiller such a stage holds no teacher to be measured."""
+    work_dir, _ = teacher
+    runner = run(
+        'student',
+        tmp_path,
+        epochs=1,
+        **{
+            'model.teacher_ckpt': str(work_dir),
+            'model.reuse.inherit': ['classifier'],
+            'model.reuse.freeze': [],
+            'model.distiller': None,
+        },
+    )
+    log = scalars(runner)
+    assert [s for s in log if 'switch/student/accuracy/top1' in s]
+    assert not [s for s in log if 'switch/teacher/accuracy/top1' in s]
+    assert not [s for s in log if 'teacher/accuracy/top1' in s]

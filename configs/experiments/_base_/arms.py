@@ -1,7 +1,7 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-# The questions every campaign asks, as arms. The four training configs lie
+# The questions every campaign asks, as arms. The training configs lie
 # beside the campaign's own file: plain.py, teacher.py, student.py (the
-# supernet's) and two_networks.py (MMRazor's stock distillation).
+# supernet's) and two_networks*.py (MMRazor's stock distillation).
 #
 # Stages train as long as their config says. Every arm has a plain control at
 # its own total cost, that of its teacher included.
@@ -80,8 +80,7 @@ arms = dict(
     # MMRazor's stock distillation of two networks: the same teacher and a
     # fresh student, the independent teacher, and the plain network itself.
     fresh_e8=dict(
-        config='two_networks.py',
-        cfg_options={'model.teacher.backbone.expansion': 8},
+        config='two_networks_supernet.py',
         needs={'model.teacher_ckpt': 'teacher_e8'},
         control='plain_matched',
     ),

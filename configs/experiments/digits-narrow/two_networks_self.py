@@ -2,15 +2,4 @@
 # The plain network goes on from its own weights and learns from them too.
 _base_ = './two_networks.py'
 
-model = dict(
-    architecture=dict(init_cfg=dict(type='Pretrained')),
-    teacher=dict(
-        backbone=dict(
-            _delete_=True,
-            type='PlainResNet',
-            depth=8,
-            base_channels=2,
-            in_channels=1,
-        )
-    ),
-)
+model = dict(architecture=dict(init_cfg=dict(type='Pretrained')))

@@ -1,5 +1,5 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-# MMRazor's stock distillation: the teacher of the supernet, a fresh student.
+# MMRazor's stock distillation of two networks; both are the plain one here.
 _base_ = ['./plain.py', '../../_base_/distill/soft_labels.py']
 
 model = dict(
@@ -7,24 +7,7 @@ model = dict(
     _scope_='mmrazor',
     type='SingleTeacherDistill',
     architecture=_base_.model,
-    teacher=dict(
-        _scope_='mmpretrain',
-        type='ImageClassifier',
-        backbone=dict(
-            type='ReduceNet',
-            depth=8,
-            base_channels=8,
-            expansion=8,
-            in_channels=1,
-        ),
-        neck=dict(type='GlobalAveragePooling'),
-        head=dict(
-            type='LinearClsHead',
-            num_classes=10,
-            in_channels=32,
-            loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
-        ),
-    ),
+    teacher=_base_.model,
     teacher_ckpt=None,  # the campaign sets it
     distiller=_base_.distiller,
 )

@@ -3,14 +3,5 @@
 _base_ = './two_networks.py'
 
 model = dict(
-    teacher=dict(
-        backbone=dict(
-            _delete_=True,
-            type='PlainResNet',
-            depth=8,
-            base_channels=19,
-            in_channels=1,
-        ),
-        head=dict(in_channels=76),
-    )
+    teacher=dict(backbone=dict(base_channels=19), head=dict(in_channels=76))
 )

@@ -23,11 +23,8 @@ import torch
 from mmengine.config import Config
 
 from reducenet_mm.engine import launch, preflight
-from reducenet_mm.engine.checkpointing import (
-    keep_two_checkpoints,
-    newest_checkpoint,
-    settle_resume,
-)
+from reducenet_mm.engine.checkpointing import newest_checkpoint
+from reducenet_mm.engine.training import SECTIONS, settle_training
 
 from ..processes import LOG, exclusive
 from ..records import read_marker, set_aside, write_marker
@@ -44,7 +41,6 @@ PRELOAD = (
     'mmpretrain.visualization',
 )
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-SECTIONS = ('train_dataloader', 'train_cfg', 'optim_wrapper')
 TEST_KEYS = ('test_dataloader', 'test_cfg', 'test_evaluator')
 
 
@@ -142,16 +138,8 @@ def _prepare(job: Job, say: Callable[[str], Any]) -> Config:
     if not job.test:
         cfg.update(dict.fromkeys(TEST_KEYS))
     launch.set_loader_defaults(cfg, LOADERS)
-    keep_two_checkpoints(cfg, say)
     cfg.resume = True
-    checkpoint = settle_resume(cfg, say, search=True)
-    model = preflight.check_config(
-        cfg, LOADERS, init_weights=checkpoint is None
-    )
-    if checkpoint is not None:
-        preflight.check_checkpoint(model, checkpoint)
-    elif cfg.get('load_from'):
-        preflight.read_weights(cfg.load_from)
+    settle_training(cfg, LOADERS, say, search=True)
     return cfg
 
 

@@ -8,6 +8,7 @@ Three small bases, so that nothing else need know the single kinds of layer:
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -32,12 +33,12 @@ class Gated:
     scaler: float
 
 
-class Replaceable(nn.Module):
+class Replaceable(nn.Module, ABC):
     """A module with more than the student needs."""
 
+    @abstractmethod
     def student(self) -> nn.Module:
         """Return the plain module that stands here in the student."""
-        raise NotImplementedError
 
 
 class Host(Replaceable):
@@ -54,6 +55,7 @@ class Host(Replaceable):
     refitted: bool = False
     expand: nn.Module
 
+    @abstractmethod
     def student_conv(self) -> nn.Conv2d:
         """Return the student's convolution, all that merges merged.
 
@@ -62,7 +64,6 @@ class Host(Replaceable):
         Returns:
             A new convolution; it shares the parameters that it can share.
         """
-        raise NotImplementedError
 
     def student(self) -> nn.Module:
         """Return the student's convolution."""

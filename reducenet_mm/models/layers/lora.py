@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ from .merge import check_centred
 Conv = tuple[Tensor, Tensor | None]
 
 
-class LoraBranch(Gated, nn.Module):
+class LoraBranch(Gated, nn.Module, ABC):
     """Base of the kinds: on in the student, off in the teacher.
 
     Each starts at exactly zero, so that it changes no output.
@@ -31,6 +32,7 @@ class LoraBranch(Gated, nn.Module):
         super().__init__()
         self.scaler = 0.0
 
+    @abstractmethod
     def merged(self) -> Conv:
         """Return the convolution that the branch adds to its host's.
 
@@ -38,11 +40,10 @@ class LoraBranch(Gated, nn.Module):
             Weight, to be added by ``merge.add_parallel``, and bias
             ``(C_out,)`` or None, both in float64.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def reset_output(self) -> None:
         """Set the last layer to its start, zero."""
-        raise NotImplementedError
 
 
 class PairLora(LoraBranch):

@@ -1,0 +1,50 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""The last step from a config to the Runner of a training.
+
+What ``tools/train.py`` and the cells of a campaign have in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mmengine.config import Config
+
+from . import preflight
+from .checkpointing import keep_two_checkpoints, settle_resume
+
+SECTIONS = ('train_dataloader', 'train_cfg', 'optim_wrapper')
+"""What a training config must have; see ``preflight.check_sections``."""
+
+
+def settle_training(
+    cfg: Config,
+    loaders: Sequence[str],
+    say: Callable[[str], Any],
+    *,
+    search: bool,
+) -> None:
+    """Settle what to resume from and check everything, in place.
+
+    Args:
+        cfg: The full config, with its ``work_dir``.
+        loaders: Top-level keys of the dataloaders that will be used.
+        say: Is told what belongs into the run's log.
+        search: Whether to look into the work dir for what to resume from
+            even if ``load_from`` is set.
+
+    Raises:
+        FileNotFoundError: If data or a checkpoint is not there.
+        ValueError: If the config, or a checkpoint for it, is wrong.
+    """
+    keep_two_checkpoints(cfg, say)
+    checkpoint = settle_resume(cfg, say, search=search)
+    model = preflight.check_config(
+        cfg, loaders, init_weights=checkpoint is None
+    )
+    if checkpoint is not None:
+        preflight.forget_missing_inputs(cfg, checkpoint)
+        preflight.check_checkpoint(model, checkpoint)
+    elif cfg.get('load_from'):
+        preflight.read_weights(cfg.load_from)
