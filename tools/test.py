@@ -176,12 +176,10 @@ def dump_metrics(metrics: Mapping[str, Any], path: str) -> None:
     os.replace(partial, path)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Check everything, then test."""
-    args = launch.parse_args(build_parser(), argv)
-    with launch.usage_errors('test.py'):
-        cfg, weights = prepare(args)
-        launch.join_processes(cfg)
+def test(
+    cfg: Config, weights: dict[str, Tensor] | None, args: argparse.Namespace
+) -> None:
+    """Test, and write what ``--out`` asks for."""
     runner = launch.build_runner(cfg)
     if weights is not None:
         load_state_dict(runner.model, weights, strict=True)
@@ -191,6 +189,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     metrics = runner.test()
     if args.out and out_item(args) == 'metrics':
         dump_metrics(metrics, args.out)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Check everything, then test."""
+    args = launch.parse_args(build_parser(), argv)
+    with launch.usage_errors('test.py'):
+        cfg, weights = prepare(args)
+        launch.join_processes(cfg)
+    test(cfg, weights, args)
+    launch.leave_processes()
 
 
 if __name__ == '__main__':

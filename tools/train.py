@@ -109,6 +109,14 @@ def prepare(
     return cfg
 
 
+def train(cfg: Config, notes: Sequence[str]) -> None:
+    """Train, with ``notes`` in the run's log."""
+    runner = launch.build_runner(cfg)
+    for note in notes:
+        runner.logger.info(note)
+    runner.train()
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Check everything, then train."""
     args = launch.parse_args(build_parser(), argv)
@@ -116,10 +124,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with launch.usage_errors('train.py'):
         cfg = prepare(args, notes.append)
         launch.join_processes(cfg)
-    runner = launch.build_runner(cfg)
-    for note in notes:
-        runner.logger.info(note)
-    runner.train()
+    train(cfg, notes)
+    launch.leave_processes()
 
 
 if __name__ == '__main__':

@@ -8,7 +8,7 @@ its source. Importing this package changes nothing and imports no mmcv;
 
 from .checkpoint import install_safe_load
 from .checksums import find_damage, install_checksums
-from .distributed import setup_cpu_distributed
+from .distributed import leave_cpu_distributed, setup_cpu_distributed
 from .mmrazor_import import install_import_hook
 from .versions import check_mmcv
 
@@ -19,6 +19,7 @@ __all__ = [
     'install_checksums',
     'install_import_hook',
     'install_safe_load',
+    'leave_cpu_distributed',
     'setup_cpu_distributed',
 ]
 

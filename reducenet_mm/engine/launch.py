@@ -173,6 +173,11 @@ def join_processes(cfg: Config) -> None:
     compat.setup_cpu_distributed(cfg, cfg.launcher)
 
 
+def leave_processes() -> None:
+    """Part from the processes joined by :func:`join_processes`, at the end."""
+    compat.leave_cpu_distributed()
+
+
 def build_runner(cfg: Config) -> Runner:
     """Build the Runner, the first thing that writes (``cfg.work_dir``)."""
     if 'runner_type' in cfg:

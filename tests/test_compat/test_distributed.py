@@ -21,7 +21,8 @@ import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
-from reducenet_mm.compat import setup_cpu_distributed
+from reducenet_mm.compat import (
+    leave_cpu_distributed, setup_cpu_distributed)
 
 class Line(BaseModel):
     def __init__(self):
@@ -54,7 +55,9 @@ with open(f'{sys.argv[1]}/{dist.get_rank()}.json', 'w') as file:
         wrapper=type(wrapper).__name__, device_ids=wrapper.device_ids,
         view=wrapper.gradient_as_bucket_view,
         buffers=wrapper.broadcast_buffers), file)
-dist.destroy_process_group()
+del runner, wrapper
+leave_cpu_distributed()
+assert not dist.is_initialized()
 """
 
 
