@@ -21,8 +21,12 @@ from mmcv.transforms import BaseTransform
 from mmengine.dataset import DefaultSampler
 
 from ..registry import DATA_SAMPLERS, TRANSFORMS
+from .drawing import numpy_suffices, steps_of
 
 _SEEDS = struct.Struct('<QIQ')  # NumPy's legacy generator takes 32 bits
+
+Seeds = tuple[int, int, int]
+"""For Python's, NumPy's and torch's generator: of 64, 32 and 64 bits."""
 
 
 class SampleIndex(int):
@@ -32,22 +36,32 @@ class SampleIndex(int):
         index: The index.
         seed: The sampler's seed.
         epoch: The epoch that the sampler is in, from 0.
+        seeds: What follows from the three for the generators. Defaults to
+            None, which means that it is computed here: a batch of indices
+            is made in one go, which takes a fraction of the time of mixing
+            seeds between one image and the next.
     """
 
     seed: int
     epoch: int
+    seeds: Seeds
 
-    def __new__(cls, index: int, seed: int, epoch: int) -> SampleIndex:
+    def __new__(
+        cls, index: int, seed: int, epoch: int, seeds: Seeds | None = None
+    ) -> SampleIndex:
         self = super().__new__(cls, index)
         self.seed = seed
         self.epoch = epoch
+        self.seeds = seeds or mix_seeds('sample', seed, epoch, index)
         return self
 
-    def __reduce__(self) -> tuple[type[SampleIndex], tuple[int, int, int]]:
-        return type(self), (int(self), self.seed, self.epoch)
+    def __reduce__(
+        self,
+    ) -> tuple[type[SampleIndex], tuple[int, int, int, Seeds]]:
+        return type(self), (int(self), self.seed, self.epoch, self.seeds)
 
 
-def mix_seeds(purpose: str, *numbers: int) -> tuple[int, int, int]:
+def mix_seeds(purpose: str, *numbers: int) -> Seeds:
     """Hash numbers into seeds of streams that have nothing in common.
 
     Sums, say of seed and epoch, would give runs of neighbouring seeds the
@@ -77,13 +91,18 @@ def seed_cpu_generators(purpose: str, *numbers: int) -> int:
     Returns:
         The seed for torch, of use for its generators of other devices.
     """
-    for_python, for_numpy, for_torch = mix_seeds(purpose, *numbers)
+    seeds = mix_seeds(purpose, *numbers)
+    _seed_all(seeds)
+    return seeds[-1]
+
+
+def _seed_all(seeds: Seeds) -> None:
+    for_python, for_numpy, for_torch = seeds
     random.seed(for_python)
     np.random.seed(for_numpy)
     # torch.manual_seed would look for devices of every kind, which takes a
     # hundred times as long.
     torch.default_generator.manual_seed(for_torch)
-    return for_torch
 
 
 @DATA_SAMPLERS.register_module()
@@ -112,6 +131,7 @@ class SeededSampler(DefaultSampler):
         round_up: bool = True,
     ) -> None:
         super().__init__(dataset, shuffle, seed, round_up)
+        _tell_what_follows(dataset)
         self._skipped = 0
         self._skip_pending = False
 
@@ -156,6 +176,7 @@ class SeededSampler(DefaultSampler):
         # What is still to be left out is left out in whichever epoch is next.
         if epoch != self.epoch and not self._skip_pending:
             self._skipped = 0
+        _tell_what_follows(self.dataset)  # a hook may have changed it
         super().set_epoch(epoch)
 
     def _indices(self) -> list[int]:
@@ -178,8 +199,13 @@ class SeedSample(BaseTransform):
 
     The first transform of a training pipeline. It seeds the three generators
     that transforms draw from: Python's, NumPy's and torch's for the CPU.
+    Only NumPy's where ``SeededSampler`` sees that nothing in the pipeline
+    draws from the others, which saves most of the time; see ``drawing.py``.
     Without worker processes these are the training step's own, which
     ``SeededStepHook`` seeds again before each step.
+
+    Attributes:
+        numpy_only: Whether NumPy's generator is the only one to be seeded.
 
     Required keys: ``sample_idx``, a :class:`SampleIndex`. Modified keys:
     ``sample_idx``, which becomes a plain int.
@@ -191,16 +217,26 @@ class SeedSample(BaseTransform):
 
     def __init__(self) -> None:
         self._turn: tuple[int, int] | None = None
+        self.numpy_only = False
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Seed the generators; images and labels stay as they are."""
-        index = results.get('sample_idx')
+        seeds = self._seeds(results.get('sample_idx'))
+        if self.numpy_only:
+            np.random.seed(seeds[1])
+        else:
+            _seed_all(seeds)
+        results['sample_idx'] = int(results['sample_idx'])
+        return results
+
+    def _seeds(self, index: int | None) -> Seeds:
         if isinstance(index, SampleIndex):
             self._turn = index.seed, index.epoch
+            return index.seeds
         # After a broken image BaseDataset draws another index, a plain int,
         # and that from a generator seeded here for the image before it: so
         # it is as reproducible, and of that image's seed and epoch.
-        elif index is None or self._turn is None:
+        if index is None or self._turn is None:
             raise TypeError(
                 'SeedSample needs to know seed and epoch by the index, got '
                 f'sample_idx={index!r} of type {type(index).__name__}. Set '
@@ -209,6 +245,13 @@ class SeedSample(BaseTransform):
                 'config key train_dataloader.dataset.type) are not supported. '
                 'Leave SeedSample out of pipelines that only evaluate.'
             )
-        seed_cpu_generators('sample', *self._turn, index)
-        results['sample_idx'] = int(index)
-        return results
+        return mix_seeds('sample', *self._turn, index)
+
+
+def _tell_what_follows(dataset: Any) -> None:
+    """Let a data set's ``SeedSample`` know which generators are drawn from."""
+    steps = steps_of(dataset)
+    for position, step in enumerate(steps):
+        if isinstance(step, SeedSample):
+            following = steps[position + 1 :]
+            step.numpy_only = numpy_suffices(dataset, following)

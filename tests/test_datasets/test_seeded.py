@@ -93,6 +93,7 @@ def test_an_index_keeps_what_it_knows(duplicate):
     else:
         index = copy.deepcopy(index)
     assert (index, index.seed, index.epoch) == (3, 2**40, 9)
+    assert index.seeds == mix_seeds('sample', 2**40, 9, 3)
     assert [10, 11, 12, 13][index] == 13
 
 
