@@ -10,6 +10,7 @@ from .checkpoint import install_safe_load
 from .checksums import find_damage, install_checksums
 from .distributed import leave_cpu_distributed, setup_cpu_distributed
 from .mmrazor_import import install_import_hook
+from .quiet_imports import install_quiet_imports
 from .versions import check_mmcv
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     'install',
     'install_checksums',
     'install_import_hook',
+    'install_quiet_imports',
     'install_safe_load',
     'leave_cpu_distributed',
     'setup_cpu_distributed',
@@ -30,6 +32,7 @@ def install() -> None:
     MMRazor is not imported: its shims wait in an import hook. A second call
     changes nothing.
     """
+    install_quiet_imports()
     install_safe_load()
     install_checksums()
     install_import_hook()
