@@ -22,7 +22,9 @@ CONFIGS = Path(__file__).parents[1] / 'configs'
 LEAVES = sorted((CONFIGS / 'reducenet').glob('*/*.py'))
 TEACHERS = [path for path in LEAVES if path.stem.endswith('_teacher')]
 STUDENTS = [path for path in LEAVES if path.stem.endswith('_student')]
+LORAS = [path for path in LEAVES if path.stem.endswith('_lora')]
 PLAIN = [path for path in LEAVES if path.stem.startswith('plain')]
+INPLACE = [path for path in LEAVES if '_inplace' in path.stem]
 PIPELINES = sorted((CONFIGS / 'pipelines').glob('*.py'))
 SHAPES = {
     'digits': (1, 8, 8),
@@ -79,12 +81,15 @@ def prepare(path: Path, tmp_path: Path) -> Config:
     cfg.experiment_name = f'{path.stem}_{tmp_path.name}'
     cfg.train_cfg.max_epochs = 1
     cfg.param_scheduler.periods = [1]
-    if 'teacher_ckpt' in cfg.model:
-        teacher = MODELS.build(cfg.model.architecture)
-        teacher.init_weights()
-        cfg.model.teacher_ckpt = str(tmp_path / 'teacher.pth')
-        state = dict(state_dict=teacher.state_dict())
-        torch.save(state, cfg.model.teacher_ckpt)
+    for key in ('teacher_ckpt', 'student_init'):
+        if key in cfg.model:  # both of the architecture without `lora`
+            backbone = dict(cfg.model.architecture.backbone, lora=None)
+            network = MODELS.build(
+                dict(cfg.model.architecture, backbone=backbone)
+            )
+            network.init_weights()
+            cfg.model[key] = str(tmp_path / f'{key}.pth')
+            torch.save(dict(state_dict=network.state_dict()), cfg.model[key])
     return cfg
 
 
@@ -102,15 +107,22 @@ def types(pipeline: list[dict]) -> list[str]:
 
 
 def loss_names(path: Path) -> set[str]:
-    if path in STUDENTS:
+    if path in STUDENTS + LORAS:
         return {'student.loss', 'distill.loss_kl', 'loss'}
-    return {'loss'}
+    if path not in INPLACE:
+        return {'loss'}
+    names = {'teacher.loss', 'student.loss', 'loss'}
+    if not path.stem.endswith('netaug'):
+        names.add('distill.loss_kl')
+    if path.stem.endswith('sandwich'):
+        names |= {'sandwich_0.loss', 'distill.sandwich_0.loss_kl'}
+    return names
 
 
 def test_every_family_is_complete():
     assert {path.parent.name for path in LEAVES} == set(SHAPES)
     assert len(TEACHERS) == len(STUDENTS) == len(PLAIN) == len(SHAPES)
-    assert sorted(TEACHERS + STUDENTS + PLAIN) == LEAVES
+    assert sorted(TEACHERS + STUDENTS + LORAS + PLAIN + INPLACE) == LEAVES
 
 
 @pytest.mark.parametrize('path', LEAVES, ids=stem)
@@ -122,6 +134,11 @@ def test_trains_validates_and_tests(path, tmp_path):
     assert inputs.shape == (4, *SHAPES[family])
     assert set(losses) == loss_names(path)
     values = {name: loss.item() for name, loss in losses.items()}
+    if path in INPLACE:  # at the start both networks are still the same
+        soft = [name for name in values if name.startswith('distill')]
+        assert all(abs(values[name]) < 1e-6 for name in soft)
+        assert values['teacher.loss'] == pytest.approx(values['student.loss'])
+        values.update(dict.fromkeys(soft, 1e-9))
     assert all(0 < loss < float('inf') for loss in values.values())
     parts = [loss for name, loss in values.items() if '.' in name]
     assert values['loss'] == pytest.approx(sum(parts or values.values()))
@@ -135,7 +152,9 @@ def test_trains_validates_and_tests(path, tmp_path):
     scalars = runner.message_hub.log_scalars
     assert 0 <= scalars['test/accuracy/top1'].current() <= 100
     assert ('val/accuracy/top5' in scalars) == (family in CLASSES)
-    assert ('val/teacher/accuracy/top1' in scalars) == (path in STUDENTS)
+    assert ('val/teacher/accuracy/top1' in scalars) == (
+        path in STUDENTS + LORAS + INPLACE
+    )
 
 
 @pytest.mark.parametrize('path', LEAVES, ids=stem)

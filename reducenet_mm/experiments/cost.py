@@ -22,8 +22,10 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from reducenet_mm.engine.preflight import check_config, no_side_effects
+from reducenet_mm.engine.scaler_schedule import HOOK
 from reducenet_mm.export.plain_config import plain_model_cfg
-from reducenet_mm.models.supernet import ungraft
+from reducenet_mm.models.supernet import set_gates, ungraft
+from reducenet_mm.registry import HOOKS
 
 COUNTED = 'convolutions and linear layers'
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -35,7 +37,9 @@ class TrainingCost:
 
     Attributes:
         per_image: Multiply-adds of one image in one training step: forward
-            and backward, the teacher's forward included.
+            and backward, the teacher's forward included; trained in
+            place, that of all of the step's networks; annealed, the mean
+            over the training.
         images_per_epoch: Images that an epoch trains on.
         iterations_per_epoch: Optimizer steps of an epoch.
         input_shape: (C, H, W) of a preprocessed training image.
@@ -108,8 +112,8 @@ def network_size(model: nn.Module, input_shape: Sequence[int]) -> NetworkSize:
 def build_model(cfg: Config) -> Any:
     """Check and build ``cfg.model``, with random weights.
 
-    A distillation algorithm takes its own random weights as its teacher;
-    no checkpoint is read.
+    A distillation algorithm takes its own random weights as its teacher,
+    one trained in place is at its first step; no checkpoint is read.
 
     Raises:
         ValueError: If a key or a value inside ``cfg.model`` is wrong.
@@ -119,7 +123,10 @@ def build_model(cfg: Config) -> Any:
     if hasattr(model, 'load_teacher'):
         with no_side_effects():
             model.load_teacher(model.architecture.state_dict())
-        model.recalibrated = True  # only the cost is asked for
+        # Only the cost is asked for, not what hooks would have done.
+        model.recalibrated = model.annealed = True
+    if hasattr(model, 'set_position'):  # in place, all steps cost the same
+        model.set_position(seed=0, iteration=0, max_iters=1)
     return model
 
 
@@ -155,7 +162,9 @@ def measure_training(cfg: Config) -> TrainingCost:
         loader = _build_loader(cfg, 'train_dataloader')
         data = model.data_preprocessor(next(iter(loader)), training=True)
         inputs = data['inputs']
-        count = step_multiply_adds(model, inputs, data['data_samples'])
+        batch = (inputs, data['data_samples'])
+        student = step_multiply_adds(model, *batch)
+        count = student + _annealing(cfg, model, batch, len(loader))
     images = len(loader.sampler)  # type: ignore[arg-type]
     if loader.drop_last:
         images = len(loader) * (loader.batch_size or 1)
@@ -165,6 +174,37 @@ def measure_training(cfg: Config) -> TrainingCost:
         iterations_per_epoch=len(loader),
         input_shape=tuple(inputs.shape[1:]),
     )
+
+
+def _annealing(
+    cfg: Config, model: BaseModel, batch: tuple[Tensor, Any], length: int
+) -> float:
+    """Return what fading branches add to a step, averaged over the training.
+
+    Args:
+        cfg: The training config.
+        model: What it trains, all branches off, and left so.
+        batch: Preprocessed batch and its labels.
+        length: Iterations of an epoch.
+    """
+    hooks = [h for h in cfg.get('custom_hooks', []) if h['type'] == HOOK]
+    if not hooks:
+        return 0.0
+    loop = cfg.train_cfg
+    epochs = loop.get('max_epochs')
+    total = loop.max_iters if epochs is None else epochs * length
+    network = getattr(model, 'architecture', model)
+    moving = HOOKS.build(hooks[0]).moving(
+        network, total, None if epochs is None else length
+    )
+    student, added = step_multiply_adds(model, *batch), 0.0
+    for gates, ramp in moving.values():
+        set_gates(gates, ramp.start)  # the work is the same at any other
+        added += (step_multiply_adds(model, *batch) - student) * (
+            ramp.end / total
+        )
+        set_gates(gates, 0.0)
+    return added
 
 
 def count_test_images(cfg: Config) -> int:

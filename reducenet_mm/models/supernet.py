@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from .layers import Gated, Host, ReduceConv2d, Replaceable
 from .layers.host import EXPAND, LORA, hosts
 from .replace import Targets, replace_convs, replace_module
+from .views import STUDENT, TEACHER, View, check_scaler
 
 __all__ = [
     'STUDENT',
@@ -28,70 +28,15 @@ __all__ = [
     'is_lora_key',
     'replace_convs',
     'reset_branches',
+    'set_gates',
     'set_scaler',
+    'student_gates',
     'student_norms',
     'ungraft',
     'using_view',
 ]
 
 ModuleT = TypeVar('ModuleT', bound=nn.Module)
-
-
-def check_scaler(value: float) -> float:
-    """Return ``value`` as a float, or raise if it is no gate's value.
-
-    Raises:
-        ValueError: If ``value`` is not a plain number in [0, 1].
-    """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 <= value <= 1:
-        raise ValueError(
-            f'scaler must be a plain number in [0, 1], got {value!r}. Set '
-            '`scaler` in the backbone config (or pass it to set_scaler): '
-            '1 is the teacher, 0 the student.'
-        )
-    return float(value)
-
-
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """A full setting of all gates.
-
-    Attributes:
-        expand: Weight of every ``expand`` branch, in [0, 1]. 0 means that
-            the branches are not computed.
-        lora: Whether the ``lora`` branches are on, where there are any.
-        lambda_relu: Gate of every ``LambdaReLU``, in [0, 1]: ReLU at 1,
-            identity at 0.
-    """
-
-    expand: float
-    lora: bool
-    lambda_relu: float
-
-    def __post_init__(self) -> None:
-        check_scaler(self.expand)
-        check_scaler(self.lambda_relu)
-        if not isinstance(self.lora, bool):
-            raise ValueError(
-                f'a view has lora on (True) or off (False), got {self.lora!r}.'
-            )
-
-    @classmethod
-    def of_scaler(cls, value: float) -> View:
-        """Return the view of one number: 1 the teacher, 0 the student.
-
-        Between them it is a student on its way: ``lora`` is on.
-
-        Raises:
-            ValueError: If ``value`` is not a plain number in [0, 1].
-        """
-        value = check_scaler(value)
-        return cls(expand=value, lora=value < 1, lambda_relu=value)
-
-
-TEACHER = View.of_scaler(1.0)
-STUDENT = View.of_scaler(0.0)
 
 
 def is_branch_key(name: str) -> bool:
@@ -126,13 +71,8 @@ def apply_view(model: nn.Module, view: View) -> None:
             into which a norm has been folded; no gate is changed then.
     """
     for name, host in hosts(model):
-        if host.refitted and (view.expand != 0 or _has_lora(host, view)):
-            raise RuntimeError(
-                f'cannot switch on a branch of `{name}` '
-                f'(scaler={view.expand}): its weight was replaced while the '
-                'branch was off (a norm folded into it?), so only the '
-                'student is left. Load the checkpoint into a new model.'
-            )
+        if view.expand != 0 or _has_lora(host, view):
+            _check_whole(name, host, view.expand)
     for gated in _gates(model):
         gated.scaler = float(getattr(view, gated.gate))
 
@@ -156,6 +96,40 @@ def set_scaler(model: nn.Module, value: float) -> None:
             'model first; an exported student has only one network.'
         )
     apply_view(model, view)
+
+
+def student_gates(model: nn.Module, gate: str) -> dict[str, Gated]:
+    """Return by name the gates of one kind on the student's way.
+
+    A gate inside ``expand`` is not among them: it is part of what the
+    teacher computes.
+
+    Args:
+        model: Any module.
+        gate: A field of :class:`View`.
+    """
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, Gated)
+        and module.gate == gate
+        and not is_branch_key(name)
+    }
+
+
+def set_gates(gates: Mapping[str, Gated], value: float) -> None:
+    """Set some of a model's gates, as :func:`student_gates` returns them.
+
+    Raises:
+        ValueError: If ``value`` is not a plain number in [0, 1].
+        RuntimeError: As :func:`apply_view`; no gate is changed then.
+    """
+    value = check_scaler(value)
+    for name, gated in gates.items():
+        if isinstance(gated, Host) and value != 0:
+            _check_whole(name, gated, value)
+    for gated in gates.values():
+        gated.scaler = value
 
 
 @contextmanager
@@ -273,3 +247,14 @@ def _gates(model: nn.Module) -> list[Gated]:
 
 def _has_lora(host: Host, view: View) -> bool:
     return view.lora and getattr(host, LORA, None) is not None
+
+
+def _check_whole(name: str, host: Host, scaler: float) -> None:
+    """Raise if only the student is left of ``host``."""
+    if host.refitted:
+        raise RuntimeError(
+            f'cannot switch on a branch of `{name}` (scaler={scaler}): its '
+            'weight was replaced while the branch was off (a norm folded '
+            'into it?), so only the student is left. Load the checkpoint '
+            'into a new model.'
+        )

@@ -158,6 +158,56 @@ def test_digits_stages_cost_what_their_parts_do() -> None:
     assert plain.per_image == 3 * student - stem
 
 
+@pytest.mark.parametrize(
+    ('name', 'between'),
+    [('inplace', 0), ('inplace-sandwich', 1), ('inplace-netaug', 0)],
+)
+def test_in_place_training_costs_both_networks(
+    name: str, between: int
+) -> None:
+    """Each one's forward and twice that backward; images have no gradient."""
+    cfg = Config.fromfile(f'{DIGITS}reducenet8-w16-e4_digits_{name}.py')
+    supernet = build_model(
+        Config.fromfile(f'{DIGITS}reducenet8-w16-e4_digits_teacher.py')
+    )
+    forward = {}
+    for scaler in (0.0, 1.0):
+        set_scaler(supernet, scaler)
+        forward[scaler] = network_size(supernet, (1, 8, 8)).multiply_adds
+    stem = 64 * 16 * 9
+    teacher, student = (3 * forward[scaler] - stem for scaler in (1.0, 0.0))
+    cost = measure_training(cfg).per_image
+    assert cost == teacher + student + between * teacher
+
+
+@pytest.mark.parametrize(
+    ('order', 'shares'),
+    # Three blocks take turns in the first half, the last one first.
+    [
+        (None, (1 / 2, 1 / 2, 1 / 2)),
+        ('deepest_first', (8 / 16, 5 / 16, 2 / 16)),
+    ],
+)
+def test_fading_branches_cost_while_they_are_on(
+    order: str | None, shares: tuple[float, ...]
+) -> None:
+    """Branches do not train: forward, and backward to what comes before."""
+    cfg = Config.fromfile(f'{DIGITS}reducenet8-w16-e4_digits_student.py')
+    cfg.model.update(teacher_ckpt=None)
+    cfg.train_cfg.max_epochs = 1  # of 16 iterations
+    abrupt = measure_training(cfg).per_image
+    hook = dict(type='ScalerScheduleHook', order=order)
+    cfg.custom_hooks = [*cfg.custom_hooks, hook]
+    branches = [
+        64 * 16 * (9 * 64) + 64 * 64 * 16,
+        16 * 16 * (9 * 128) + 16 * 128 * 32,
+        4 * 32 * (9 * 256) + 4 * 256 * 64,
+    ]
+    added = sum(2 * part * share for part, share in zip(branches, shares))
+    cost = measure_training(cfg).per_image
+    assert cost == pytest.approx(abrupt + added, rel=1e-12)
+
+
 def test_an_incomplete_last_batch_may_be_dropped() -> None:
     cfg = Config.fromfile(f'{DIGITS}plain8-w16_digits.py')
     cfg.train_dataloader.drop_last = True

@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmrazor.registry import MODELS
 
+from tests.conftest import randomise_norms
 from tests.test_models.distillation import soft_labels
 
 
@@ -43,3 +44,27 @@ def save(tmp_path):
         return str(path)
 
     return _save
+
+
+@pytest.fixture
+def inplace(classifier_cfg):
+    """Build the algorithm around a network that is not at its start."""
+
+    def build(backbone=None, **settings):
+        settings.setdefault('distiller', soft_labels())
+        torch.manual_seed(1)  # all of them have the same weights
+        algorithm = MODELS.build(
+            dict(
+                _scope_='mmrazor',
+                type='InplaceDistill',
+                architecture=classifier_cfg(**(backbone or {})),
+                **settings,
+            )
+        )
+        randomise_norms(algorithm.architecture)
+        torch.nn.init.normal_(algorithm.architecture.head.fc.weight)
+        overlay = algorithm.teacher_overlay
+        overlay.copy_(algorithm.architecture.state_dict())
+        return algorithm
+
+    return build

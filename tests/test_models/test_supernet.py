@@ -3,6 +3,7 @@
 
 import pytest
 import torch
+from mmcv.cnn import fuse_conv_bn
 from mmpretrain.models import ResNet
 from torch import nn
 
@@ -16,7 +17,12 @@ from reducenet_mm.models import (
     apply_view,
     using_view,
 )
-from reducenet_mm.models.supernet import hosts, student_norms
+from reducenet_mm.models.supernet import (
+    hosts,
+    set_gates,
+    student_gates,
+    student_norms,
+)
 from tests.conftest import randomise_norms
 
 FIRST_CONVS = r'layer\d\.\d\.conv1'
@@ -53,6 +59,42 @@ def test_using_view_restores_gates_after_an_error():
     with pytest.raises(KeyError), using_view(net, STUDENT):
         raise KeyError
     assert scalers(net) == [0.5, 1.0, 1.0]
+
+
+def test_gates_can_be_set_one_by_one():
+    lora = dict(kind='kxk_1x1', act=True)
+    net = ReduceNet(8, base_channels=4, scaler=0.0, lora=lora)
+    expand = student_gates(net, 'expand')
+    relu = student_gates(net, 'lambda_relu')
+    assert list(expand) == [f'layer{i}.0.conv1' for i in (1, 2, 3)]
+    assert list(relu) == [f'{name}.lora.pair.act' for name in expand]
+    (last,) = [n for n in expand if n.startswith('layer3')]
+    set_gates({last: expand[last]}, 0.25)
+    assert scalers(net) == [0.0, 0.0, 0.25]
+    assert {gate.scaler for gate in relu.values()} == {0.0}
+    assert {host.lora.scaler for _, host in hosts(net)} == {1.0}
+    with pytest.raises(ValueError, match=r'got 2\.'):
+        set_gates(expand, 2)
+    assert scalers(net) == [0.0, 0.0, 0.25]
+
+
+def test_gates_inside_a_branch_are_not_the_students():
+    cfg = dict(block='sequential', student_conv='merged')
+    net = ReduceNet(8, base_channels=4, **cfg)
+    assert len(student_gates(net, 'expand')) == 3
+    assert not student_gates(net, 'lambda_relu')
+    pair = ReduceNet(8, base_channels=4, block='sequential')
+    assert len(student_gates(pair, 'lambda_relu')) == 3
+    assert not student_gates(pair, 'expand')
+
+
+def test_no_gate_opens_beside_a_folded_norm():
+    net = fuse_conv_bn(ReduceNet(8, base_channels=4, scaler=0.0).eval())
+    gates = student_gates(net, 'expand')
+    with pytest.raises(RuntimeError, match='cannot switch on .*scaler=0.5'):
+        set_gates(gates, 0.5)
+    assert scalers(net) == [0.0] * 3
+    set_gates(gates, 0.0)
 
 
 @pytest.mark.parametrize('value', [-0.1, 1.1, float('nan'), '1', None, True])

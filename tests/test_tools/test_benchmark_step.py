@@ -13,6 +13,9 @@ import pytest
 import torch
 from mmpretrain.structures import DataSample
 
+from reducenet_mm.experiments import step_cost
+from reducenet_mm.models.supernet import is_lora_key
+
 STUDENT = 'configs/reducenet/digits/reducenet8-w16-e4_digits_student.py'
 
 
@@ -22,9 +25,19 @@ def tool(load_tool: Callable[[str], SimpleNamespace]) -> SimpleNamespace:
 
 
 @pytest.fixture
-def models(tool: SimpleNamespace) -> dict[str, Any]:
+def variants(tool: SimpleNamespace) -> tuple[dict[str, Any], dict[str, Any]]:
     args = tool.parse_args(['--depth', '8', '--width', '4'])
     return tool.build_variants(tool.network_config(args))
+
+
+@pytest.fixture
+def models(variants: tuple[dict[str, Any], dict[str, Any]]) -> dict[str, Any]:
+    return variants[0]
+
+
+def batch() -> tuple[torch.Tensor, list[DataSample]]:
+    samples = [DataSample().set_gt_label(i) for i in range(4)]
+    return torch.randn(4, 3, 8, 8), samples
 
 
 def trained(model: Any) -> list[tuple[str, tuple[int, ...]]]:
@@ -36,11 +49,50 @@ def trained(model: Any) -> list[tuple[str, tuple[int, ...]]]:
     )
 
 
-def test_all_three_train_the_same_tensors(models: dict[str, Any]) -> None:
+def test_three_train_all_of_the_same_student(models: dict[str, Any]) -> None:
     plain = trained(models['plain'])
     assert trained(models['mmrazor']) == plain
     assert trained(models['supernet']) == plain
     assert not [name for name, _ in plain if 'expand' in name]
+
+
+def test_the_stages_train_what_their_presets_say(
+    models: dict[str, Any],
+) -> None:
+    lora = [name for name, _ in trained(models['weight_lora'])]
+    assert lora and all(map(is_lora_key, lora))
+    assert trained(models['new_conv']) == [
+        (f'backbone.layer{i}.0.conv1.{key}', shape)
+        for i, (out, inputs) in enumerate([(4, 4), (8, 4), (16, 8)], 1)
+        for key, shape in (('bias', (out,)), ('weight', (out, inputs, 3, 3)))
+    ]
+    plain = {name for name, _ in trained(models['plain_teacher'])}
+    assert plain == {name for name, _ in trained(models['plain'])}
+
+
+def test_teachers_of_a_block_are_the_same(
+    variants: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    models, teachers = variants
+    inputs, _ = batch()
+    assert set(teachers) == {'plain_teacher'}
+    wanted = teachers['plain_teacher'].eval()(inputs)
+    torch.testing.assert_close(models['new_conv'].teacher(inputs), wanted)
+    one = models['supernet'].teacher(inputs)
+    assert torch.equal(models['weight_lora'].teacher(inputs), one)
+    assert not torch.allclose(one, wanted)
+
+
+def test_a_block_without_lora_has_no_such_case(tool: SimpleNamespace) -> None:
+    args = tool.parse_args(['--depth', '8', '--width', '4'])
+    cfg = tool.network_config(args)
+    cfg.model.backbone.update(block='sequential', student_conv='merged')
+    models, _ = tool.build_variants(cfg)
+    assert 'weight_lora' not in models and 'new_conv' in models
+    rounds = {name: [1.0, 2.0] for name in models}
+    ratios = step_cost.summarize(rounds, tool.RATIOS)['ratios']
+    assert 'new_conv/plain_teacher' in ratios
+    assert 'weight_lora/supernet' not in ratios
 
 
 def test_both_distillations_have_the_same_losses(
@@ -53,8 +105,7 @@ def test_both_distillations_have_the_same_losses(
         if '.expand.' not in key
     }
     theirs.architecture.load_state_dict(student)
-    inputs = torch.randn(4, 3, 8, 8)
-    samples = [DataSample().set_gt_label(i) for i in range(4)]
+    inputs, samples = batch()
     ours.train()
     theirs.train()  # returns None
     one, other = (
@@ -66,23 +117,74 @@ def test_both_distillations_have_the_same_losses(
     assert one['distill.loss_kl'] > 0
 
 
-def test_a_step_updates_the_student_only(
-    tool: SimpleNamespace, models: dict[str, Any]
+def test_a_step_updates_what_trains_only(models: dict[str, Any]) -> None:
+    for name in ('supernet', 'weight_lora', 'new_conv'):
+        model = models[name]
+        before = {k: v.clone() for k, v in model.named_parameters()}
+        step_cost.TrainingStep(model, *batch())()
+        for key, param in model.named_parameters():
+            changed = not torch.equal(param, before[key])
+            waits = key.endswith('lora.down')  # for `up` to leave zero
+            assert changed == (param.requires_grad and not waits), (name, key)
+
+
+def test_a_teacher_beside_a_model_is_computed_and_left_alone(
+    variants: tuple[dict[str, Any], dict[str, Any]],
 ) -> None:
-    inputs = torch.randn(4, 3, 8, 8)
-    samples = [DataSample().set_gt_label(i) for i in range(4)]
-    model = models['supernet']
-    before = {k: v.clone() for k, v in model.named_parameters()}
-    tool.training_step(model, inputs, samples)()
-    for name, param in model.named_parameters():
-        assert torch.equal(param, before[name]) != param.requires_grad
+    models, teachers = variants
+    teacher = teachers['plain_teacher']
+    calls: list[bool] = []
+    teacher.backbone.register_forward_hook(
+        lambda *_: calls.append(torch.is_grad_enabled())
+    )
+    before = {k: v.clone() for k, v in teacher.state_dict().items()}
+    step_cost.TrainingStep(models['plain_teacher'], *batch(), teacher)()
+    assert calls == [False]
+    for key, value in teacher.state_dict().items():
+        assert torch.equal(value, before[key]), key
 
 
-def test_steps_take_turns(tool: SimpleNamespace) -> None:
+def test_added_bytes_are_the_highest_level() -> None:
+    kept = torch.ones(10)
+
+    def use() -> None:
+        one, two = torch.empty(1000), torch.empty(500)
+        del one
+        torch.add(kept, kept, out=kept)
+        three = torch.empty(900)
+        del two, three
+
+    assert step_cost.added_bytes(use) == 4 * 1500
+    assert step_cost.added_bytes(lambda: torch.add(kept, kept, out=kept)) == 0
+
+
+def test_memory_by_hand() -> None:
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1000))
+            self.frozen = torch.nn.Parameter(torch.ones(7), False)
+            self.register_buffer('buffer', torch.ones(30))
+
+        def forward(self, inputs: Any, samples: Any, mode: str) -> dict:
+            return dict(loss=(self.weight * self.weight).sum())
+
+        def parse_losses(self, losses: dict) -> tuple:
+            return losses['loss'], losses
+
+    step = step_cost.TrainingStep(Model(), torch.ones(1), [])  # type: ignore
+    memory = step.memory()
+    assert memory == step.memory()
+    assert memory['resident'] == 4 * (1000 + 7 + 30 + 1000)  # and momentum
+    # At least the product and the gradient, at most two temporaries more.
+    assert 2 * 4000 <= memory['peak'] - memory['resident'] <= 4 * 4000
+
+
+def test_steps_take_turns() -> None:
     calls: list[str] = []
     steps = {name: lambda n=name: calls.append(n) for name in 'abc'}
-    times = tool.time_interleaved(steps, 4)
-    assert calls == list('abc') * (tool.WARM_UP + 4)
+    times = step_cost.time_interleaved(steps, 4)
+    assert calls == list('abc') * step_cost.WARM_UP + list('abccba') * 2
     assert [len(values) for values in times.values()] == [4] * 3
 
 
@@ -92,7 +194,7 @@ def test_ratios_are_of_the_same_round(tool: SimpleNamespace) -> None:
         mmrazor=[2.0, 4.0, 8.0],
         supernet=[1.0, 4.0, 12.0],
     )
-    summary = tool.summarize(times)
+    summary = step_cost.summarize(times, tool.RATIOS)
     assert summary['ratios']['mmrazor/plain'] == dict(
         median=2.0, quartile1=2.0, quartile3=2.0
     )
@@ -111,7 +213,16 @@ def test_the_tool_prints_and_writes(
     arguments += ['--batch', '4', '--repeats', '2', '--out', str(out)]
     tool.main(arguments + ['--channels-last'] * channels_last)
     result = json.loads(out.read_text())
-    assert set(result['milliseconds']) == {'plain', 'mmrazor', 'supernet'}
+    names = {'plain', 'mmrazor', 'supernet'}
+    names |= {'weight_lora', 'plain_teacher', 'new_conv'}
+    assert set(result['milliseconds']) == set(result['memory']) == names
+    assert set(result['targets']) < set(result['ratios'])
+    assert 'torch.profiler' in result['memory_measure']
+    for memory in result['memory'].values():
+        assert 0 < memory['resident'] < memory['peak']
+    peaks = {name: value['peak'] for name, value in result['memory'].items()}
+    assert peaks['new_conv'] < peaks['plain_teacher']
+    assert peaks['weight_lora'] < peaks['supernet']
     settings = result['settings']
     assert settings['channels_last'] is channels_last
     assert settings['shape'] == [1, 8, 8]
@@ -120,3 +231,4 @@ def test_the_tool_prints_and_writes(
     printed = capsys.readouterr().out
     assert 'supernet/mmrazor' in printed
     assert f'{ratio:.3f}' in printed
+    assert '<= 1.05' in printed and '<= 1.10' in printed

@@ -1,21 +1,30 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""Time one training step: plain, MMRazor's distillation, and ours.
+"""Time and weigh one training step of every way to train a student.
 
-All three train every parameter of the same student on the same batch:
+All take the same batch. Three train every parameter of the same student:
 
 * ``plain``: the student alone, on labels;
 * ``mmrazor``: MMRazor's ``SingleTeacherDistill`` with two networks, the
   teacher being the supernet at scaler 1 in an instance of its own;
 * ``supernet``: ``SupernetDistill``, teacher and student in one instance.
+
+Two stages train little of it; each has a target, see ``TARGETS``:
+
+* ``weight_lora``: ``reuse/lora.py`` with a branch in weight space, against
+  ``supernet``;
+* ``new_conv``: ``reuse/main_conv.py`` with the block ``sequential``, whose
+  student has one new convolution in the place of a pair (started as their
+  merge; a fresh one costs the same), against ``plain_teacher``: the plain
+  student's step on labels, all of it training, and the teacher's forward.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
-import statistics
-import time
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +39,27 @@ from rich.table import Table
 from reducenet_mm.engine.launch import usage_errors
 from reducenet_mm.engine.preflight import no_side_effects
 from reducenet_mm.experiments.results import versions
+from reducenet_mm.experiments.step_cost import (
+    MEMORY_MEASURE,
+    TrainingStep,
+    summarize,
+    time_interleaved,
+)
 from reducenet_mm.export.files import write_json
 from reducenet_mm.export.plain_config import plain_model_cfg, supernet_cfg
 
-VARIANTS = ('plain', 'mmrazor', 'supernet')
 RATIOS = (
     ('supernet', 'mmrazor'),
     ('supernet', 'plain'),
     ('mmrazor', 'plain'),
+    ('weight_lora', 'supernet'),
+    ('new_conv', 'plain_teacher'),
 )
-WARM_UP = 3
+TARGETS = {'weight_lora/supernet': 1.05, 'new_conv/plain_teacher': 1.10}
+"""Ratio of times -> the most that it is meant to be."""
+
+REUSE = Path(__file__).parents[2] / 'configs/_base_/reuse'
+MIB = 2**20
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -48,7 +68,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         prog='benchmark_step.py',
         description='Time a training step of the plain student, of '
         "MMRazor's SingleTeacherDistill with two networks and of "
-        'SupernetDistill with one, interleaved. Run it on an idle machine.',
+        'SupernetDistill with one, whole, with weight-space lora or with new '
+        'convolutions, interleaved, and measure its peak memory. Run it on '
+        'an idle machine.',
     )
     parser.add_argument(
         '--config',
@@ -70,7 +92,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--channels-last',
         action='store_true',
-        help='channels_last weights, in all three',
+        help='channels_last weights, in all of them',
     )
     parser.add_argument('--threads', type=int, help='of torch')
     parser.add_argument('--out', metavar='FILE', help='JSON file to write')
@@ -126,88 +148,73 @@ def distiller() -> dict[str, Any]:
     )
 
 
-def build_variants(cfg: Config) -> dict[str, BaseModel]:
-    """Build the three, their teachers with the same weights."""
-    teacher_cfg = dict(supernet_cfg(cfg), _scope_='mmpretrain')
-    teacher_cfg['backbone'].update(scaler=1.0)
+def algorithm(
+    architecture: dict[str, Any], reuse: str | None = None
+) -> dict[str, Any]:
+    """Return the config of a student stage.
+
+    Args:
+        architecture: The supernet's.
+        reuse: Name of a preset of weight reuse; None trains everything.
+    """
+    policy = dict(reuse=dict(inherit='all', freeze=[]), norm_stats='live')
+    if reuse is not None:
+        policy = Config.fromfile(REUSE / f'{reuse}.py').to_dict()
+    return dict(
+        _scope_='mmrazor',
+        type='SupernetDistill',
+        architecture=architecture,
+        distiller=distiller(),
+        **policy,
+    )
+
+
+def teacher_cfg(cfg: Config, **backbone: Any) -> dict[str, Any]:
+    """Return the supernet at scaler 1, as the teacher's stage builds it."""
+    network = dict(supernet_cfg(cfg), _scope_='mmpretrain')
+    for key in ('lora', 'student_conv'):
+        network['backbone'].pop(key, None)
+    network['backbone'].update(backbone, scaler=1.0)
+    return network
+
+
+def build_variants(
+    cfg: Config,
+) -> tuple[dict[str, BaseModel], dict[str, BaseModel]]:
+    """Build all models, the teachers of the same block with equal weights.
+
+    Returns:
+        Name -> model, and name -> teacher where it is not in the model.
+        A ``sequential`` block has no ``weight_lora``.
+    """
+    teacher = teacher_cfg(cfg)
     plain_cfg = dict(plain_model_cfg(cfg), _scope_='mmpretrain')
-    plain = MODELS.build(plain_cfg)
-    mmrazor = MODELS.build(
+    models = dict(plain=MODELS.build(plain_cfg))
+    models['mmrazor'] = MODELS.build(
         dict(
             _scope_='mmrazor',
             type='SingleTeacherDistill',
             architecture=plain_cfg,
-            teacher=teacher_cfg,
+            teacher=copy.deepcopy(teacher),
             distiller=distiller(),
         )
     )
-    supernet = MODELS.build(
-        dict(
-            _scope_='mmrazor',
-            type='SupernetDistill',
-            architecture=teacher_cfg,
-            reuse=dict(inherit='all', freeze=[]),
-            norm_stats='live',
-            distiller=distiller(),
-        )
-    )
-    supernet.load_teacher(mmrazor.teacher.state_dict())
-    return dict(plain=plain, mmrazor=mmrazor, supernet=supernet)
-
-
-def training_step(
-    model: BaseModel, inputs: torch.Tensor, samples: list[DataSample]
-) -> Callable[[], None]:
-    """Return one whole step: losses, backward, SGD on what trains."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(trained, lr=1e-3, momentum=0.9)
-    model.train()
-
-    def step() -> None:
-        optimizer.zero_grad()
-        losses = model(inputs, samples, mode='loss')
-        total, _ = model.parse_losses(losses)
-        total.backward()
-        optimizer.step()
-
-    return step
-
-
-def time_interleaved(
-    steps: dict[str, Callable[[], None]], repeats: int
-) -> dict[str, list[float]]:
-    """Return the seconds of each step, A B C A B C ..., after a warm-up."""
-    for _ in range(WARM_UP):
-        for step in steps.values():
-            step()
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(repeats):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - start)
-    return times
-
-
-def quartiles(values: Sequence[float]) -> dict[str, float]:
-    """Return median and quartiles."""
-    low, middle, high = statistics.quantiles(values, n=4, method='inclusive')
-    return dict(median=middle, quartile1=low, quartile3=high)
-
-
-def summarize(times: dict[str, list[float]]) -> dict[str, Any]:
-    """Return times in ms and ratios of steps of the same round."""
-    ratios = {
-        f'{one}/{other}': quartiles(
-            [a / b for a, b in zip(times[one], times[other])]
-        )
-        for one, other in RATIOS
-    }
-    milliseconds = {
-        name: quartiles([value * 1e3 for value in values])
-        for name, values in times.items()
-    }
-    return dict(milliseconds=milliseconds, ratios=ratios)
+    models['supernet'] = MODELS.build(algorithm(copy.deepcopy(teacher)))
+    known = models['mmrazor'].teacher.state_dict()
+    models['supernet'].load_teacher(known)
+    if teacher['backbone'].get('block') != 'sequential':
+        lora = teacher_cfg(cfg, lora=dict(kind='weight'))
+        models['weight_lora'] = MODELS.build(algorithm(lora, 'lora'))
+        models['weight_lora'].load_teacher(known)
+    block = dict(block='sequential', zero_init_expand=False)
+    pair = teacher_cfg(cfg, **block)
+    small = plain_model_cfg(Config(dict(model=pair)))
+    models['plain_teacher'] = MODELS.build(dict(small, _scope_='mmpretrain'))
+    teachers = dict(plain_teacher=MODELS.build(pair))
+    new = teacher_cfg(cfg, student_conv='merged', **block)
+    models['new_conv'] = MODELS.build(algorithm(new, 'main_conv'))
+    models['new_conv'].load_teacher(teachers['plain_teacher'].state_dict())
+    return models, teachers
 
 
 def benchmark(args: argparse.Namespace) -> dict[str, Any]:
@@ -217,43 +224,60 @@ def benchmark(args: argparse.Namespace) -> dict[str, Any]:
     torch.manual_seed(0)
     cfg = network_config(args)
     with no_side_effects():
-        models = build_variants(cfg)
+        models, teachers = build_variants(cfg)
     inputs = torch.randn(args.batch, *args.shape)
     if args.channels_last:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
-        for model in models.values():
+        for model in (*models.values(), *teachers.values()):
             model.to(memory_format=torch.channels_last)
     classes = models['plain'].head.num_classes
     samples = [
         DataSample().set_gt_label(i % classes) for i in range(args.batch)
     ]
     steps = {
-        name: training_step(model, inputs, samples)
+        name: TrainingStep(model, inputs, samples, teachers.get(name))
         for name, model in models.items()
     }
     times = time_interleaved(steps, args.repeats)
     settings = {k: v for k, v in vars(args).items() if k != 'out'}
     settings.update(threads=torch.get_num_threads(), precision='float32')
-    return dict(settings=settings, versions=versions(), **summarize(times))
+    return dict(
+        settings=settings,
+        versions=versions(),
+        **summarize(times, RATIOS),
+        targets=TARGETS,
+        memory={name: step.memory() for name, step in steps.items()},
+        memory_measure=MEMORY_MEASURE,
+    )
 
 
 def show(result: dict[str, Any]) -> None:
-    """Print times and ratios as a table."""
+    """Print times, ratios and memory as tables."""
     table = Table(title='One training step')
-    for heading in ('', 'median', 'first quartile', 'third quartile'):
+    for heading in ('', 'median', 'quartile 1', 'quartile 3', 'target'):
         table.add_column(heading, justify='right' if heading else 'left')
     for name, value in result['milliseconds'].items():
         table.add_row(f'{name}, ms', *(f'{v:.1f}' for v in value.values()))
     table.add_section()
     for name, value in result['ratios'].items():
-        table.add_row(name, *(f'{v:.3f}' for v in value.values()))
-    Console().print(table)
+        target = result['targets'].get(name)
+        cells = [f'{v:.3f}' for v in value.values()]
+        cells += [] if target is None else [f'<= {target:.2f}']
+        table.add_row(name, *cells)
+    memory = Table(title='Memory, MiB', caption=result['memory_measure'])
+    for heading in ('', 'resident', 'peak'):
+        memory.add_column(heading, justify='right' if heading else 'left')
+    for name, value in result['memory'].items():
+        memory.add_row(name, *(f'{v / MIB:.2f}' for v in value.values()))
+    for item in (table, memory):
+        Console().print(item)
     print(json.dumps(result['settings']))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Time, print, write."""
     args = parse_args(argv)
+    os.environ.setdefault('KINETO_LOG_LEVEL', '5')  # the profiler's chatter
     with usage_errors('benchmark_step.py'):
         result = benchmark(args)
     show(result)

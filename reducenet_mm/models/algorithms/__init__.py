@@ -1,6 +1,7 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""The algorithm. Importing this package imports MMRazor."""
+"""The algorithms. Importing this package imports MMRazor."""
 
+from .inplace_distill import InplaceDistill
 from .supernet_distill import SupernetDistill
 
-__all__ = ['SupernetDistill']
+__all__ = ['InplaceDistill', 'SupernetDistill']

@@ -42,25 +42,61 @@ def compute_losses(
 
     Args:
         distiller: As :func:`build_distiller` returns it. Its records are
-            released afterwards: they hold the step's graph, and deepcopy
-            fails on them.
+            released afterwards.
         teacher: Calls the teacher.
         student: Calls the student.
 
     Returns:
         The student's own losses and those of the distillation.
     """
+    record_teacher(distiller, teacher)
+    losses = compare_student(distiller, student)
+    release_records(distiller)
+    return losses
+
+
+def record_teacher(
+    distiller: ConfigurableDistiller, teacher: Callable[[], Any]
+) -> Any:
+    """Record the teacher, without its graph; return what it returns."""
     distiller.set_deliveries_override(False)
     with distiller.teacher_recorders, distiller.deliveries:
-        teacher()
+        returned = teacher()
+    for recorder in distiller.teacher_recorders.recorders.values():
+        recorder.data_buffer[:] = _detached(recorder.data_buffer)
+    return returned
+
+
+def compare_student(
+    distiller: ConfigurableDistiller, student: Callable[[], dict[str, Tensor]]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Record a student and compare it with the recorded teacher.
+
+    Returns:
+        As :func:`compute_losses`.
+    """
     distiller.set_deliveries_override(True)
     with distiller.student_recorders, distiller.deliveries:
         losses = student()
-    distill_losses = distiller.compute_distill_losses()
+    return losses, distiller.compute_distill_losses()
+
+
+def release_records(distiller: ConfigurableDistiller) -> None:
+    """Forget a step: its records hold graphs, and deepcopy fails on them."""
     for manager in (distiller.student_recorders, distiller.teacher_recorders):
         for recorder in manager.recorders.values():
             recorder.reset_data_buffer()
-    return losses, distill_losses
+
+
+def _detached(record: Any) -> Any:
+    """Return a record of tensors in lists, tuples and dicts without graph."""
+    if isinstance(record, Tensor):
+        return record.detach()
+    if isinstance(record, dict):
+        return {key: _detached(value) for key, value in record.items()}
+    if type(record) in (list, tuple):
+        return type(record)(map(_detached, record))
+    return record
 
 
 def _check_labels(

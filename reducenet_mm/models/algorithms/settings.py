@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.model import BaseModel
 from torch import nn
 
+from ..supernet import hosts
 from .norm_stats import NORM_STATS
 from .weight_reuse import WeightReuse
 
@@ -42,6 +43,34 @@ def check_settings(
             f'model.reuse.inherit={reuse.inherit!r} has no meaning with '
             f'model.student_init={student_init!r}, which gives all of the '
             'student its start. Set one of the two.'
+        )
+
+
+def check_has_branch(architecture: nn.Module) -> None:
+    """Raise ``ValueError`` if ``architecture`` holds no teacher."""
+    if next(hosts(architecture), None) is None:
+        raise ValueError(
+            'model.architecture has no ReduceNet branch, so it has no '
+            'teacher. Use a ReduceNet backbone or graft one.'
+        )
+
+
+def check_hooks_ran(recalibrated: bool, annealed: bool) -> None:
+    """Raise ``RuntimeError`` if a setting relies on a hook that is not there.
+
+    Args:
+        recalibrated: Whether statistics are, or need not be.
+        annealed: Whether branches that train have a schedule, or none train.
+    """
+    if not recalibrated:
+        raise RuntimeError(
+            "model.norm_stats='recalibrated', but nothing did: add "
+            "dict(type='SupernetSwitchHook') to custom_hooks."
+        )
+    if not annealed:
+        raise RuntimeError(
+            'model.train_branches=True, but the branches are off: add '
+            "dict(type='ScalerScheduleHook') to custom_hooks."
         )
 
 

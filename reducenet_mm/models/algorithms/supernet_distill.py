@@ -23,7 +23,6 @@ from ..checkpoint_views import (
     check_resumable,
     check_state_dict,
     read_state_dict,
-    split_state_dict,
     strip_prefix,
 )
 from ..supernet import (
@@ -31,13 +30,23 @@ from ..supernet import (
     adapt_state_dict,
     apply_view,
     hosts,
-    is_branch_key,
     is_lora_key,
     student_norms,
 )
+from .branch_training import (
+    apply_reuse_,
+    changing_branch_names,
+    idle_branch_loss,
+)
 from .distiller import build_distiller, compute_losses
 from .norm_stats import find_moving_norms
-from .settings import check_settings, hand_over_preprocessor
+from .settings import (
+    check_has_branch,
+    check_hooks_ran,
+    check_settings,
+    hand_over_preprocessor,
+)
+from .student_start import load_student_init
 from .teacher_overlay import TeacherOverlay, changing_names
 from .weight_reuse import WeightReuse, describe_reuse
 
@@ -72,6 +81,9 @@ class SupernetDistill(BaseAlgorithm):
             and keeps those; ``'live'`` lets them follow the batches.
         distiller: Config of MMRazor's ``ConfigurableDistiller``. Recorder
             sources are names inside ``architecture``.
+        train_branches: Let the branches train while ``ScalerScheduleHook``
+            anneals them; by default they keep the teacher's values. They
+            stay in the optimizer to the stage's end.
         predict_view: Which network validation, test and prediction answer
             with, ``'student'`` or ``'teacher'``.
         data_preprocessor: Defaults to the architecture's. A config is given
@@ -93,6 +105,7 @@ class SupernetDistill(BaseAlgorithm):
         reuse: Mapping[str, Any] | None = None,
         norm_stats: str = 'live',
         distiller: dict | None = None,
+        train_branches: bool = False,
         predict_view: str = 'student',
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
@@ -108,19 +121,18 @@ class SupernetDistill(BaseAlgorithm):
         super().__init__(
             architecture, data_preprocessor, init_cfg, module_inplace
         )
-        if next(hosts(self.architecture), None) is None:
-            raise ValueError(
-                'model.architecture has no ReduceNet branch, so it has no '
-                'teacher. Use a ReduceNet backbone or graft one.'
-            )
+        check_has_branch(self.architecture)
         self.teacher_ckpt = teacher_ckpt
         self.student_init = student_init
         self.norm_stats = norm_stats
         self.predict_view = predict_view
         self.distillation_stopped = False  # MMRazor's StopDistillHook sets it
         self.recalibrated = False  # SupernetSwitchHook sets it
+        self.annealed = False  # ScalerScheduleHook sets it
         self._loaded = False
-        self.fresh = policy.apply_(self.architecture)
+        self.fresh, self.trained_branches = apply_reuse_(
+            policy, self.architecture, train_branches
+        )
         apply_view(self.architecture, STUDENT)
         self.moving_norms = find_moving_norms(
             self.architecture, norm_stats, self.fresh
@@ -132,7 +144,9 @@ class SupernetDistill(BaseAlgorithm):
                 distiller, self.architecture, self.data_preprocessor
             )
             fresh = self.fresh if student_init is None else None
+            self.train()  # so that it can be seen which statistics move
             names = changing_names(self.architecture, self.moving_norms, fresh)
+            names += changing_branch_names(self.architecture)
             self.teacher_overlay = TeacherOverlay(self.architecture, names)
 
     @property
@@ -154,7 +168,7 @@ class SupernetDistill(BaseAlgorithm):
                 f'model.teacher_ckpt={self.teacher_ckpt!r}',
             )
         if self.student_init is not None:
-            self._load_student_init(self.student_init)
+            load_student_init(self.architecture, self.student_init)
 
     def load_teacher(
         self, state_dict: Mapping[str, Tensor], source: str = 'the teacher'
@@ -181,17 +195,6 @@ class SupernetDistill(BaseAlgorithm):
             f'statistics are {self.norm_stats}.',
             logger='current',
         )
-
-    def _load_student_init(self, path: str) -> None:
-        config_key = 'model.student_init'
-        _, student = split_state_dict(read_state_dict(path, config_key))
-        check_state_dict(
-            self.architecture,
-            student,
-            f'{config_key}={path!r}',
-            may_lack=lambda key: is_branch_key(key) or is_lora_key(key),
-        )
-        self.architecture.load_state_dict(student, strict=False)
 
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any
@@ -252,23 +255,27 @@ class SupernetDistill(BaseAlgorithm):
             data_samples: Its labels.
 
         Returns:
-            ``student.<name>`` and ``distill.<name>``.
+            ``student.<name>`` and ``distill.<name>``; of ``train_branches``
+            ``student.loss_idle_branches``, which is 0.
         """
         self.check_ready()
-        if self.norm_stats == 'recalibrated' and not self.recalibrated:
-            raise RuntimeError(
-                "model.norm_stats='recalibrated', but nothing did: add "
-                "dict(type='SupernetSwitchHook') to custom_hooks."
-            )
-        distiller = self.distiller
-        if distiller is None or self.distillation_stopped:
-            losses = self.architecture(inputs, data_samples, mode='loss')
-            return add_prefix(losses, 'student')
-        losses, distill_losses = compute_losses(
-            distiller,
-            lambda: self.teacher(inputs, data_samples),
-            lambda: self.architecture(inputs, data_samples, mode='loss'),
+        check_hooks_ran(
+            self.norm_stats != 'recalibrated' or self.recalibrated,
+            not self.trained_branches or self.annealed,
         )
+        distill_losses: dict[str, Tensor] = {}
+        if self.distiller is None or self.distillation_stopped:
+            losses = self.architecture(inputs, data_samples, mode='loss')
+        else:
+            losses, distill_losses = compute_losses(
+                self.distiller,
+                lambda: self.teacher(inputs, data_samples),
+                lambda: self.architecture(inputs, data_samples, mode='loss'),
+            )
+        if self.trained_branches:
+            losses['loss_idle_branches'] = idle_branch_loss(
+                self.architecture, self.trained_branches
+            )
         return {
             **add_prefix(losses, 'student'),
             **add_prefix(distill_losses, 'distill'),
@@ -288,9 +295,11 @@ class SupernetDistill(BaseAlgorithm):
     def train(self, mode: bool = True) -> SupernetDistill:
         """Set the mode; kept statistics and branches stay in eval mode."""
         super().train(mode)
-        for _, host in hosts(self.architecture):
-            host.expand.eval()
+        if not self.trained_branches or self.norm_stats != 'live':
+            for _, host in hosts(self.architecture):
+                host.expand.eval()
         if self.norm_stats != 'live':
-            for _, norm in student_norms(self.architecture):
-                norm.eval()
+            for name, norm in student_norms(self.architecture):
+                if not is_lora_key(name):  # a branch's own are no teacher's
+                    norm.eval()
         return self

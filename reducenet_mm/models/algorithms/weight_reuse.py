@@ -25,7 +25,8 @@ class WeightReuse:
 
     Both axes take names of :data:`~reducenet_mm.models.roles.ROLES` and
     ``'re:<regex>'``, a regular expression to match the full name of a
-    parameter inside the architecture.
+    parameter inside the architecture; or ``'all'``, which means the student
+    without its ``lora`` branches: those are no teacher's.
 
     Args:
         inherit: Which parameters start with the teacher's values. ``'all'``:
@@ -33,30 +34,27 @@ class WeightReuse:
             left out starts as the architecture initialises it, and so does
             a ``lora`` branch; ``[]`` is a fresh student. Buffers, such as a
             norm's statistics, follow the parameters of their module.
-        freeze: Which parameters do not train. ``expand`` branches never
-            train in a two-stage student.
+        freeze: Which parameters do not train. ``'all'``: only the ``lora``
+            branches do. ``expand`` branches do not train in a two-stage
+            student unless ``train_branches`` is set.
 
     Raises:
         ValueError: If a value is not one of those.
     """
 
     inherit: str | Sequence[str] = 'all'
-    freeze: Sequence[str] = ()
+    freeze: str | Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.inherit, str) and self.inherit != 'all':
-            raise ValueError(
-                f"{INHERIT} must be 'all' or a list of roles, got "
-                f'{self.inherit!r}. Write inherit=[{self.inherit!r}].'
-            )
-        if isinstance(self.freeze, str):
-            raise ValueError(
-                f'{FREEZE} must be a list of roles, got the string '
-                f'{self.freeze!r}. Write freeze=[{self.freeze!r}].'
-            )
-        if self.inherit != 'all':
-            check_patterns(self.inherit, INHERIT)
-        check_patterns(self.freeze, FREEZE)
+        for key, value in ((INHERIT, self.inherit), (FREEZE, self.freeze)):
+            if value == 'all':
+                continue
+            if isinstance(value, str):
+                raise ValueError(
+                    f"{key} must be 'all' or a list of roles, got {value!r}. "
+                    f'Write {key.rpartition(".")[2]}=[{value!r}].'
+                )
+            check_patterns(value, key)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> WeightReuse:
@@ -82,9 +80,7 @@ class WeightReuse:
                 is changed then.
         """
         fresh = self._fresh_names(architecture)
-        frozen = set[str]().union(
-            *match_parameters(architecture, self.freeze, FREEZE).values()
-        )
+        frozen = self._frozen_names(architecture)
         params = dict(architecture.named_parameters())
         trained = {
             name
@@ -95,22 +91,29 @@ class WeightReuse:
         }
         if not trained:
             raise ValueError(
-                f'nothing is left to train: {FREEZE}='
-                f'{list(self.freeze)} and backbone.frozen_stages freeze '
-                'every parameter of the student.'
+                f'nothing is left to train: {FREEZE}={self.freeze!r} and '
+                'backbone.frozen_stages freeze every parameter of the '
+                "student. With 'all' it needs backbone.lora."
             )
         random = [n for n in fresh if n in params and n not in trained]
         if random:
             raise ValueError(
                 f'{random[0]} and {len(random) - 1} more parameters would '
                 f'stay at their random start: {INHERIT}={self.inherit!r} '
-                f'leaves them out, and {FREEZE}={list(self.freeze)} or '
+                f'leaves them out, and {FREEZE}={self.freeze!r} or '
                 'backbone.frozen_stages freezes them. Inherit what is '
                 'frozen, or train it.'
             )
         for name, param in params.items():
             param.requires_grad_(name in trained)
         return fresh
+
+    def _frozen_names(self, architecture: nn.Module) -> set[str]:
+        if self.freeze == 'all':
+            names = (name for name, _ in architecture.named_parameters())
+            return {name for name in names if not is_lora_key(name)}
+        matched = match_parameters(architecture, self.freeze, FREEZE)
+        return set[str]().union(*matched.values())
 
     def _fresh_names(self, architecture: nn.Module) -> tuple[str, ...]:
         if self.inherit == 'all':

@@ -201,7 +201,8 @@ def build_lora(
         norm_cfg: Config of its norms unless ``settings`` has one.
 
     Raises:
-        ValueError: If ``settings`` has an unknown kind, key or value.
+        ValueError: If ``settings`` has an unknown kind, key or value, or
+            norms with another ``eps`` than ``norm_cfg``.
     """
     given = dict(settings)
     kind = given.pop('kind', None)
@@ -218,7 +219,52 @@ def build_lora(
         )
     if 'norm_cfg' in known:
         given.setdefault('norm_cfg', norm_cfg)
+        _check_eps(given['norm_cfg'], norm_cfg)
     return LORA_KINDS[kind](host, **given)
+
+
+def settings_of(
+    state: Mapping[str, Tensor], out_channels: int
+) -> dict[str, Any] | None:
+    """Return settings of the branch that a state dict belongs to.
+
+    Args:
+        state: The branch's own, without a prefix.
+        out_channels: Of its host.
+
+    Returns:
+        What :func:`build_lora` takes, or None if no kind has such keys.
+        ``act`` has no keys and is left out: the student is linear anyway.
+    """
+    if 'up' in state:
+        rank = state['up'].shape[-1]
+        return dict(kind='weight', expansion=rank / out_channels)
+    if 'conv.weight' in state:
+        return dict(kind='1x1')
+    if 'pair.conv1.weight' in state:
+        width = len(state['pair.conv1.weight'])
+        return dict(
+            kind='kxk_1x1',
+            expansion=width / out_channels,
+            inner_norm='pair.norm1.weight' in state,
+            outer_norm='norm.weight' in state,
+        )
+    return None
+
+
+def _check_eps(
+    own: Mapping[str, Any] | None, backbones: Mapping[str, Any] | None
+) -> None:
+    """Raise unless both norms have the same ``eps``.
+
+    A later stage merges the branch out of a checkpoint, which has no eps.
+    """
+    one, other = ((cfg or {}).get('eps', 1e-5) for cfg in (own, backbones))
+    if one != other:
+        raise ValueError(
+            f'lora.norm_cfg has eps={one}, but the norms around it have '
+            f'eps={other} (backbone.norm_cfg). Leave it out of lora.norm_cfg.'
+        )
 
 
 def _inner_width(expansion: float, out_channels: int) -> int:

@@ -1,0 +1,8 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+# As linear.py, one stage after the other, from the stem to the head.
+scaler_schedule = dict(
+    type='ScalerScheduleHook',
+    shape='linear',
+    order='shallowest_first',
+    unit='stage',
+)

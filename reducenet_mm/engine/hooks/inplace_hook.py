@@ -1,0 +1,91 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""What an in-place training asks of its Runner."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from reducenet_mm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class InplaceHook(Hook):
+    """Tell ``InplaceDistill`` where it is; validate its teacher too.
+
+    Before each step the algorithm learns the Runner's seed and iteration, of
+    which its ramp and its sandwich are functions. The teacher trains, so
+    every validation in a training also measures it and reports
+    ``teacher/<metric>``.
+
+    Raises:
+        ValueError: By its hook points, if the model is another algorithm.
+    """
+
+    def __init__(self) -> None:
+        self._evaluator: Evaluator | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Refuse a model that has no use for this hook."""
+        model = _unwrap(runner.model)
+        if not hasattr(model, 'set_position'):
+            raise ValueError(
+                "custom_hooks has dict(type='InplaceHook'), which is for "
+                f"model.type='InplaceDistill', got {type(model).__name__}. "
+                'Leave it out.'
+            )
+
+    def before_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | tuple | Sequence | None = None,
+    ) -> None:
+        """Hand on the seed and the iteration."""
+        _unwrap(runner.model).set_position(
+            seed=runner.seed,
+            iteration=runner.iter,
+            max_iters=runner.max_iters,
+        )
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Begin a validation of the teacher beside that of the model."""
+        self._evaluator = copy.deepcopy(runner.val_loop.evaluator)
+
+    @torch.no_grad()
+    def after_val_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | tuple | Sequence | None = None,
+        outputs: Sequence | None = None,
+    ) -> None:
+        """Let the teacher answer the same batch."""
+        model = _unwrap(runner.model)
+        assert self._evaluator is not None  # before_val_epoch has run
+        data = model.data_preprocessor(data_batch, False)
+        answers = model.teacher(**data, mode='predict')
+        self._evaluator.process(data_samples=answers, data_batch=data_batch)
+
+    def after_val_epoch(
+        self, runner: Runner, metrics: dict[str, float] | None = None
+    ) -> None:
+        """Add the teacher's metrics to the validation's log."""
+        assert self._evaluator is not None
+        images = len(runner.val_dataloader.dataset)
+        for name, value in self._evaluator.evaluate(images).items():
+            if np.ndim(value) == 0:  # some metrics are tables
+                runner.message_hub.update_scalar(f'val/teacher/{name}', value)
+        self._evaluator = None
+
+
+def _unwrap(model: Any) -> Any:
+    return model.module if is_model_wrapper(model) else model

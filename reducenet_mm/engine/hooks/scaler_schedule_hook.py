@@ -1,0 +1,266 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Annealing: the teacher's branches fade out while the student trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import nn
+
+from reducenet_mm.engine.scaler_schedule import (
+    GATES,
+    HOOK,
+    Ramp,
+    ScalerSchedule,
+    unit_of,
+)
+from reducenet_mm.models.layers import Gated, Host
+from reducenet_mm.models.supernet import (
+    hosts,
+    is_branch_key,
+    set_gates,
+    student_gates,
+)
+from reducenet_mm.registry import HOOKS
+
+SCALAR = 'train/scaler'
+"""Key in the message hub: the mean over all units."""
+
+
+@HOOKS.register_module()
+class ScalerScheduleHook(Hook):
+    """Anneal the scaler of a student from ``start`` to exactly 0.
+
+    The scaler is a function of the iteration and the training's length, so a
+    resumed run has the one it would have had. It is set for training steps
+    only. All else (validation, early stopping, the choice of the best
+    checkpoint, export) sees the network at scaler 0, which is what is
+    shipped; before the end of the annealing its metrics are therefore lower
+    than the training's. From the end on, no branch is computed.
+
+    In :class:`SupernetDistill` the branches stay frozen meanwhile, as the
+    teacher needs them, unless ``train_branches`` is set. A plain network
+    works too, with all of it training, if its config says
+    ``backbone.scaler=0``: that is what it is outside of training steps.
+
+    Dropping all branches at once needs no hook: a student without one
+    starts at scaler 0.
+
+    Args:
+        end: Where the scaler becomes 0, in epochs or iterations; not after
+            the end of the training. None for half of the training.
+        begin: Where it starts to fall.
+        by_epoch: Whether ``begin`` and ``end`` are epochs.
+        start: Value before, in (0, 1].
+        shape: ``'linear'``, ``'cosine'`` or ``'step'``.
+        steps: Number of equal drops of ``'step'``, the last one at ``end``.
+        order: None lets all branches fade at once; ``'deepest_first'`` and
+            ``'shallowest_first'`` one unit after the other, each for an
+            equal share of the time from ``begin`` to ``end``.
+        unit: ``'block'`` or ``'stage'``: what has its turn in an ``order``.
+            It is the module that holds a host convolution, or the one
+            around it.
+        gates: What fades: ``'expand'``, the branches, and
+            ``'lambda_relu'``, activations that become the identity (in
+            ``sequential`` blocks and ``lora`` branches). None for all that
+            the model has.
+
+    Raises:
+        ValueError: If an argument is not one of those above.
+    """
+
+    priority = 'ABOVE_NORMAL'  # refuses before the switch is measured
+
+    def __init__(
+        self,
+        end: int | None = None,
+        begin: int = 0,
+        by_epoch: bool = True,
+        start: float = 1.0,
+        shape: str = 'linear',
+        steps: int | None = None,
+        order: str | None = None,
+        unit: str = 'block',
+        gates: Sequence[str] | None = None,
+    ) -> None:
+        self.schedule = ScalerSchedule(
+            end, begin, by_epoch, start, shape, steps, order, unit, gates
+        )
+        self._moving: list[tuple[dict[str, Gated], Ramp]] = []
+
+    def before_train(self, runner: Runner) -> None:
+        """Find the gates and their times.
+
+        Raises:
+            ValueError: If the model has no such gates, is not built as the
+                student or cannot train this way, or the schedule does not
+                fit into the training.
+        """
+        model = runner.model
+        model = model.module if is_model_wrapper(model) else model
+        network = getattr(model, 'architecture', model)
+        loop, length = runner.train_loop, None
+        if isinstance(loop, EpochBasedTrainLoop):
+            # The dataloader is shorter in an epoch that is being completed.
+            length = loop.max_iters // loop.max_epochs
+        moving = self.moving(network, loop.max_iters, length)
+        gates = {k: v for unit in moving.values() for k, v in unit[0].items()}
+        _check_model(model, gates)
+        if getattr(model, 'trained_branches', ()):
+            model.annealed = True
+        elif is_model_wrapper(runner.model):
+            _check_wrapper(runner.model, gates)
+        self._moving = list(moving.values())
+        ramps = {unit: ramp for unit, (_, ramp) in moving.items()}
+        _log(runner, len(gates), ramps)
+
+    def moving(
+        self, network: nn.Module, total: int, epoch_length: int | None
+    ) -> dict[str, tuple[dict[str, Gated], Ramp]]:
+        """Return the gates that move, by name, and when, for each unit.
+
+        Args:
+            network: The supernet; only read.
+            total: Iterations of the training.
+            epoch_length: Iterations of an epoch; None if there are none.
+
+        Raises:
+            ValueError: If it has no such gates, or the schedule does not
+                fit into the training.
+        """
+        units = self._find_units(network, self._find_gates(network))
+        ramps = self.schedule.ramps(list(units), total, epoch_length)
+        return {unit: (units[unit], ramp) for unit, ramp in ramps.items()}
+
+    def before_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | tuple | Sequence | None = None,
+    ) -> None:
+        """Set the gates of this iteration."""
+        values = [ramp.value(runner.iter) for _, ramp in self._moving]
+        for (gates, _), value in zip(self._moving, values, strict=True):
+            set_gates(gates, value)
+        mean = sum(values) / len(values)
+        runner.message_hub.update_scalar(SCALAR, mean)
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | tuple | Sequence | None = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Leave the student to whatever comes next."""
+        for gates, _ in self._moving:
+            set_gates(gates, 0.0)
+
+    def _find_gates(self, network: nn.Module) -> dict[str, Gated]:
+        """Return the gates that move, by name."""
+        inner = [
+            name
+            for name, module in network.named_modules()
+            if isinstance(module, Gated) and is_branch_key(name)
+        ]
+        if inner:
+            raise ValueError(
+                f'{HOOK} cannot anneal a student with new '
+                f'convolutions (`{inner[0]}` is in a branch; '
+                "backbone.student_conv='merged' or 'fresh'): they replace "
+                "the teacher's pair at once. Leave the hook out, or set "
+                "backbone.student_conv='pair'."
+            )
+        found = {gate: student_gates(network, gate) for gate in GATES}
+        present = tuple(gate for gate in GATES if found[gate])
+        asked = self.schedule.gates
+        wanted = present if asked is None else asked
+        missing = [gate for gate in wanted if not found[gate]]
+        if missing or not wanted:
+            raise ValueError(
+                f'{HOOK}.gates={asked}, but '
+                f'{type(network).__name__} has {present or "none"} of '
+                f"{GATES}. 'expand' needs a block with branches, "
+                "'lambda_relu' the block 'sequential' or a lora with "
+                'act=True.'
+            )
+        return {k: v for gate in wanted for k, v in found[gate].items()}
+
+    def _find_units(
+        self, network: nn.Module, gates: dict[str, Gated]
+    ) -> dict[str, dict[str, Gated]]:
+        """Group gates by what takes its turn, the shallowest first."""
+        if self.schedule.order is None:
+            return {'all': gates}
+        names = [name for name, _ in hosts(network)]
+        order = [name for name, _ in network.named_modules()]
+        units: dict[str, dict[str, Gated]] = {}
+        for name in sorted(gates, key=order.index):
+            unit = unit_of(name, names, self.schedule.unit)
+            units.setdefault(unit, {})[name] = gates[name]
+        return units
+
+
+def _check_model(model: nn.Module, gates: dict[str, Gated]) -> None:
+    """Raise unless ``model`` can be trained with moving gates."""
+    if hasattr(model, 'architecture') != hasattr(model, 'trained_branches'):
+        raise ValueError(
+            f'{HOOK} anneals a plain network or SupernetDistill; '
+            f'{type(model).__name__} sets its gates by itself. Leave the '
+            'hook out.'
+        )
+    active = [name for name, gated in gates.items() if gated.scaler != 0]
+    if active:
+        raise ValueError(
+            f'{HOOK} needs a model that is built as the student, which is '
+            f'what it validates and ships; `{active[0]}` has '
+            f'scaler={gates[active[0]].scaler}. Set model.backbone.scaler=0 '
+            '(the hook has a `start` of its own).'
+        )
+    if getattr(model, 'norm_stats', None) == 'recalibrated':
+        raise ValueError(
+            f"model.norm_stats='recalibrated' with {HOOK}: the statistics "
+            'would be those of the student without branches, kept while it '
+            "trains with them. Set model.norm_stats to 'live' or "
+            "'inherited'."
+        )
+    fading = any(gated.gate == 'expand' for gated in gates.values())
+    if getattr(model, 'trained_branches', ()) and not fading:
+        raise ValueError(
+            f'model.train_branches=True, but {HOOK}.gates leaves the '
+            "branches at 0, where they learn nothing. Add 'expand'."
+        )
+
+
+def _check_wrapper(wrapper: nn.Module, gates: dict[str, Gated]) -> None:
+    """Raise if processes would wait for gradients of idle branches."""
+    trains = any(
+        param.requires_grad
+        for gated in gates.values()
+        if isinstance(gated, Host)
+        for param in gated.expand.parameters()
+    )
+    if trains and not getattr(wrapper, 'find_unused_parameters', False):
+        raise ValueError(
+            f'{HOOK} in several processes on a network whose branches '
+            'train: they have no gradient once the scaler is 0. Set '
+            'model_wrapper_cfg.find_unused_parameters=True, or use '
+            'SupernetDistill.'
+        )
+
+
+def _log(runner: Runner, gates: int, ramps: dict[str, Ramp]) -> None:
+    first, last = list(ramps.values())[0], list(ramps.values())[-1]
+    text = (
+        f'The scaler of {gates} gates falls from {first.start:g} to 0 '
+        f'({first.shape}) from iteration {first.begin} to {last.end} of '
+        f'{runner.max_iters}. What is validated and shipped is the student '
+        'at scaler 0.'
+    )
+    if len(ramps) > 1:
+        turns = (f'{u} {r.begin} to {r.end}' for u, r in ramps.items())
+        text += f' One after the other: {", ".join(turns)}.'
+    runner.logger.info(text)

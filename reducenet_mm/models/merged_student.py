@@ -1,0 +1,142 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""The student of one stage as the start of the next: what merges, merged."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from .backbones.reduce_blocks import absorb_conv_biases
+from .checkpoint_views import StateDict, strip_prefix
+from .layers import ReduceConv2d, SequentialConv2d
+from .layers.linear_pair import folded
+from .layers.lora import LoraBranch, build_lora, settings_of
+from .layers.merge import add_parallel
+from .supernet import hosts
+
+Conv = tuple[Tensor, Tensor | None]
+
+
+@torch.no_grad()
+def merge_student(
+    architecture: nn.Module, student: Mapping[str, Tensor]
+) -> StateDict:
+    """Merge what a student has and the student of this stage has not.
+
+    That is a ``lora`` branch, unless the host at its place has the very same
+    one, and the linear pair of a ``sequential`` block where this stage has
+    one convolution. The function in eval mode stays the same up to the
+    rounding of weights. Kinds and widths are read from keys and shapes; a
+    norm's ``eps`` is that of the host's ``expand``. Anything else, such as
+    what does not fit the host, is left for strict loading to refuse.
+
+    Args:
+        architecture: The supernet of this stage; only read.
+        student: State dict of another stage's student, branches ``expand``
+            left out.
+
+    Returns:
+        A new dict which shares the tensors that do not change.
+
+    Raises:
+        ValueError: If merging leaves a bias, and neither the host nor a norm
+            with running statistics after it can take it.
+    """
+    merged = dict(student)
+    with torch.random.fork_rng(devices=[]):  # building layers draws numbers
+        for name, host in hosts(architecture):
+            prefix = f'{name}.' if name else ''
+            if isinstance(host, ReduceConv2d):
+                _merge_lora(host, merged, prefix)
+            elif isinstance(host, SequentialConv2d):
+                _merge_pair(host, merged, prefix)
+    return merged
+
+
+def _merge_lora(host: ReduceConv2d, state: StateDict, prefix: str) -> None:
+    branch = f'{prefix}lora.'
+    values = strip_prefix(state, branch)
+    if not values or (host.lora is not None and _fits(host.lora, values)):
+        return
+    lora = _rebuild(host, values)
+    weight = state.get(f'{prefix}weight')
+    if lora is None or weight is None or weight.shape != host.weight.shape:
+        return
+    conv = add_parallel(
+        *folded(weight, state.get(f'{prefix}bias')),
+        *lora.merged(),
+        padding=host.padding,
+        dilation=host.dilation,
+    )
+    _put_conv(host, state, prefix, conv)
+    for key in values:
+        del state[branch + key]
+
+
+def _merge_pair(host: SequentialConv2d, state: StateDict, prefix: str) -> None:
+    branch = f'{prefix}pair.'
+    values = strip_prefix(state, branch)
+    if values and _fits(host.expand, values):
+        pair = copy.deepcopy(host.expand)
+        pair.load_state_dict(values)
+        _put_conv(host, state, prefix, pair.merged())
+        for key in values:
+            del state[branch + key]
+    weight, bias = f'{prefix}weight', f'{prefix}bias'
+    if host.bias is not None and weight in state and bias not in state:
+        state[bias] = torch.zeros_like(host.bias)  # an exported student
+
+
+def _rebuild(
+    host: ReduceConv2d, values: Mapping[str, Tensor]
+) -> LoraBranch | None:
+    """Return the branch with these values, or None if none has them."""
+    settings = settings_of(values, host.out_channels)
+    if settings is None:
+        return None
+    try:
+        norm_cfg = dict(type='BN', eps=host.expand.norm1.eps)
+        lora = build_lora(host, settings, norm_cfg).to(host.weight.dtype)
+    except ValueError:  # the kernel is off centre, groups do not divide it
+        return None
+    if not _fits(lora, values):
+        return None
+    lora.load_state_dict(values)
+    return lora
+
+
+def _fits(module: nn.Module, values: Mapping[str, Tensor]) -> bool:
+    shapes = {key: value.shape for key, value in module.state_dict().items()}
+    return shapes == {key: value.shape for key, value in values.items()}
+
+
+def _put_conv(
+    host: nn.Conv2d, state: StateDict, prefix: str, conv: Conv
+) -> None:
+    """Write a merged convolution, its bias maybe into the norm after it.
+
+    All or nothing: ``state`` is unchanged if that fails.
+    """
+    weight, bias = conv
+    changed = {f'{prefix}weight': weight.to(host.weight.dtype)}
+    if bias is not None and host.bias is not None:
+        changed[f'{prefix}bias'] = bias.to(host.bias.dtype)
+    elif bias is not None:
+        block = prefix.rstrip('.').rpartition('.')[0]
+        mean = f'{block}.bn1.running_mean'
+        around = {f'{prefix}bias': bias}
+        if mean in state:
+            around[mean] = state[mean].double()
+        absorbed = absorb_conv_biases(around)
+        if f'{prefix}bias' in absorbed:
+            raise ValueError(
+                f'`{prefix}lora` has a norm, so merging it gives '
+                f'`{prefix.rstrip(".")}` a bias, which only the blocks of '
+                'ReduceNet let their norms take over. Keep the branch in '
+                'this stage: give it the same `lora`.'
+            )
+        changed[mean] = absorbed[mean].to(state[mean].dtype)
+    state.update(changed)
