@@ -13,7 +13,8 @@ from reducenet_mm.models import ReduceNet
 from reducenet_mm.models.supernet import hosts
 
 ROOT = Path(__file__).parent.parent
-PAGES = ['README.md', 'CONTRIBUTING.md', 'docs/results.md']
+PAGES = ['README.md', 'README_zh-CN.md', 'CONTRIBUTING.md']
+PAGES += [f'docs/{page.name}' for page in (ROOT / 'docs').glob('*.md')]
 
 
 def code_blocks(page: str, language: str) -> list[str]:
@@ -47,6 +48,17 @@ def test_the_students_config_of_the_readme_is_like_ours():
         ):
             assert setting in block
             assert setting in text
+
+
+@pytest.mark.parametrize('language', ['python', 'shell'])
+def test_the_chinese_readme_has_the_same_code(language):
+    def without_comments(page):
+        blocks = code_blocks(page, language)
+        return [re.sub(r' *#.*', '', block) for block in blocks]
+
+    english = without_comments('README.md')
+    assert len(english) >= 2
+    assert without_comments('README_zh-CN.md') == english
 
 
 @pytest.mark.parametrize('page', PAGES)

@@ -36,6 +36,12 @@ NOT_MEASURED = {
         '200 epochs',
         '100 epochs',
     ],
+    'README_zh-CN.md': [
+        'Python 3.10 到 3.13',
+        '深度 18 和 34',
+        '6n+2（8 到 110）',
+        '（2023）',
+    ],
 }
 """Phrases, by page, whose numbers are no measurements."""
 

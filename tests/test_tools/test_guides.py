@@ -1,0 +1,104 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""The guides in docs/ do what they say, file by file, command by command."""
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmrazor.models.algorithms import SingleTeacherDistill
+
+import reducenet_mm.models.algorithms as ours
+from reducenet_mm.models.checkpoint_views import split_state_dict
+
+ROOT = Path(__file__).parents[2]
+FILE = re.compile(r'`(\w+\.py)`:\n\n```python\n(.*?)```', re.DOTALL)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """A folder with the files of the guide beside the project's configs."""
+    folder = tmp_path_factory.mktemp('guide')
+    for name in ('configs', 'tools'):
+        (folder / name).symlink_to(ROOT / name)
+    guide = (ROOT / 'docs/own_block.md').read_text(encoding='utf-8')
+    for name, text in FILE.findall(guide):
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def trained(folder):
+    """Run the commands of the guide, for one epoch each."""
+    guide = (ROOT / 'docs/own_block.md').read_text(encoding='utf-8')
+    shell = re.search(r'```shell\n(.*?)```', guide, re.DOTALL)
+    commands = shell[1].replace('\\\n', ' ').splitlines()
+    assert commands[0].startswith('export PYTHONPATH=')
+    for command in commands[1:]:
+        words = command.replace('epoch_30', 'epoch_1').split()
+        options = ['--cfg-options', 'train_cfg.max_epochs=1']
+        options += ['param_scheduler.periods=[1]']
+        done = subprocess.run(
+            [
+                sys.executable,
+                *words[1:],
+                *(options if 'train.py' in command else []),
+            ],
+            cwd=folder,
+            env={**os.environ, 'PYTHONPATH': f'{folder}:{ROOT}'},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_the_guides_block_trains_and_leaves_a_plain_network(trained):
+    path = trained / 'work_dirs/my_student/epoch_1.pth'
+    checkpoint = torch.load(path, weights_only=False)
+    teacher, student = split_state_dict(checkpoint['state_dict'])
+    key = 'backbone.layer1.0.conv1.expand.conv1.1.weight'
+    assert teacher[key].shape == (64, 1, 3, 3)  # depthwise
+    shipped = torch.load(trained / 'student/student.pth', weights_only=True)
+    assert set(shipped['state_dict']) == set(student)
+    assert not any('expand' in key for key in student)
+    plain = Config.fromfile(trained / 'student/student.py')
+    assert plain.model.backbone.type == 'PlainResNet'
+
+
+def test_the_guides_loss_is_what_trains_the_student(trained):
+    (log,) = (trained / 'work_dirs/my_student').glob('*/*.log')
+    (step,) = re.findall(r'Epoch\(train\) .* loss: .*', log.read_text())
+    found = dict(re.findall(r'(\S*loss\S*): ([\d.]+)', step))
+    assert set(found) == {'loss', 'student.loss', 'distill.loss_distance'}
+    parts = float(found['student.loss']) + float(
+        found['distill.loss_distance']
+    )
+    assert float(found['distill.loss_distance']) > 0
+    assert float(found['loss']) == pytest.approx(parts, abs=2e-4)
+
+
+def test_the_migration_page_names_arguments_that_there_are():
+    page = (ROOT / 'docs/from_single_teacher.md').read_text(encoding='utf-8')
+    table = [line.split('|') for line in page.splitlines() if '|' in line]
+    for column, algorithm in (
+        (1, SingleTeacherDistill),
+        (2, ours.SupernetDistill),
+    ):
+        known = {
+            name
+            for one in algorithm.__mro__
+            for name in inspect.signature(one.__init__).parameters
+        }
+        named = {
+            name
+            for row in table[2:]
+            for name in re.findall(r'`([a-z]+_?[a-z_]+)\b(?!\.)', row[column])
+        }
+        assert len(named) > 5
+        assert named - {'architecture'} <= known | {'loss_weight'}
