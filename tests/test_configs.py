@@ -25,7 +25,11 @@ STUDENTS = [path for path in LEAVES if path.stem.endswith('_student')]
 LORAS = [path for path in LEAVES if path.stem.endswith('_lora')]
 PLAIN = [path for path in LEAVES if path.stem.startswith('plain')]
 INPLACE = [path for path in LEAVES if '_inplace' in path.stem]
-PIPELINES = sorted((CONFIGS / 'pipelines').glob('*.py'))
+# The others are checked in tests/test_experiments/test_stage_order.py.
+PIPELINES = [
+    CONFIGS / 'pipelines' / f'{name}.py'
+    for name in ('digits', 'fashion-mnist')
+]
 SHAPES = {
     'digits': (1, 8, 8),
     'fashion-mnist': (1, 28, 28),

@@ -26,8 +26,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog='reduce.py',
         description='Run the stages and controls of a pipeline config one '
-        'after the other, export the student and write report.html, '
-        'report.md and report.json. Finished runs are skipped and '
+        'after the other (if the config sets `until`: until the student is '
+        'saturated), export the student and write report.html, report.md '
+        'and report.json. Finished runs are skipped and '
         'interrupted ones continued: start the same command again after '
         'Ctrl-C, a kill or a power cut.',
     )

@@ -15,7 +15,8 @@ from matplotlib.transforms import ScaledTranslation, Transform
 
 from .text import UNITS
 
-TEACHER, STUDENT = '#b45309', '#0f766e'
+TEACHER, PLAIN = '#b45309', '#78716c'
+STUDENTS = ('#0f766e', '#65a30d', '#14b8a6', '#166534', '#a3a310')
 CONTROLS = ('#2563eb', '#9333ea', '#be123c', '#4b5563')
 INK, FAINT = '#1f2937', '#e5e7eb'
 
@@ -40,17 +41,20 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def colors(networks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return one colour for each run or network, by name."""
-    chosen = {}
-    controls = 0
-    for network in networks:
-        if network['role'] == 'control':
-            chosen[network['name']] = CONTROLS[controls % len(CONTROLS)]
-            controls += 1
-        else:
-            is_teacher = network['role'] == 'teacher'
-            chosen[network['name']] = TEACHER if is_teacher else STUDENT
+def colors(runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return one colour for each run, and for its network, by name."""
+    shades = dict(
+        teacher=(TEACHER,),
+        plain=(PLAIN,),
+        student=STUDENTS,
+        control=CONTROLS,
+    )
+    chosen: dict[str, str] = {}
+    met = dict.fromkeys(shades, 0)
+    for run in runs:
+        role = run['role']
+        chosen[run['name']] = shades[role][met[role] % len(shades[role])]
+        met[role] += 1
     return chosen
 
 
@@ -106,15 +110,15 @@ def validation_lines(
 
 def tradeoff_figure(content: Mapping[str, Any]) -> str:
     """Draw test accuracy against inference cost and training cost."""
-    networks = content['networks']
+    networks, color = content['networks'], colors(content['runs'])
     with rc_context({**STYLE, 'svg.hashsalt': 'tradeoff'}):
         figure = Figure(figsize=(10, 3.8), layout='constrained')
         left, right = figure.subplots(1, 2, sharey=True)
-        _draw_points(left, networks, 'multiply_adds')
+        _draw_points(left, networks, color, 'multiply_adds')
         left.set_title('Cost of one image')
         left.set_ylabel('test accuracy, %')
         left.set_xlabel('multiply-adds of one image')
-        _draw_points(right, networks, 'training_multiply_adds')
+        _draw_points(right, networks, color, 'training_multiply_adds')
         right.set_title('Cost of training')
         right.set_xlabel('training multiply-adds, all stages needed')
         return as_svg(figure)
@@ -175,9 +179,11 @@ def _draw_lines(
 
 
 def _draw_points(
-    axes: Axes, networks: Sequence[Mapping[str, Any]], key: str
+    axes: Axes,
+    networks: Sequence[Mapping[str, Any]],
+    color: Mapping[str, str],
+    key: str,
 ) -> None:
-    color = colors(networks)
     factor, unit = unit_of(max(network[key] for network in networks))
     x_values = [network[key] / factor for network in networks]
     y_values = [network['accuracy'] for network in networks]

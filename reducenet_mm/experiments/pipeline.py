@@ -14,23 +14,20 @@ from mmengine.device import get_device
 from rich.console import Console
 from torch import nn
 
-from reducenet_mm.engine.preflight import (
-    check_config,
-    no_side_effects,
-    read_weights,
-)
-from reducenet_mm.export import export_student
+from reducenet_mm.engine.preflight import check_config, read_weights
 
 from .evaluate import Candidate, test_once
+from .handover import export_once
 from .latency import BATCH_SIZES, conditions, measure_latency
 from .pipeline_config import Pipeline
-from .plan import Run
-from .processes import exclusive
+from .plan import Run, fit_controls
+from .processes import RunFailed, exclusive
 from .progress import Display
 from .records import content_hash, read_marker, write_marker
 from .report import show_plan, show_report, write_report
 from .results import Outcome, collect
 from .runs import Finished, Workshop, finish_run
+from .stages import Course, run_stages
 
 
 def run_pipeline(
@@ -61,13 +58,19 @@ def run_pipeline(
         WorkDirBusy: If another process is at work in ``work_dir``.
     """
     console = console or Console()
+    stages = [run for run in runs if run.role != 'control']
+    controls = [run for run in runs if run.role == 'control']
     with exclusive(work_dir) as lock_fd:
-        show_plan(runs, console)
+        show_plan(runs, console, pipeline.until is not None)
         with Display(console, runs, pipeline.metric) as display:
             workshop = Workshop(tools_dir, display, lock_fd)
-            finished = _train(runs, workshop)
-            export = _export(finished, work_dir, display)
-            candidates = _candidates(finished, work_dir)
+            course = run_stages(pipeline, stages, work_dir, workshop)
+            controls = _fit(pipeline, controls, course, display)
+            finished = list(course.finished)
+            finished += [finish_run(run, {}, workshop) for run in controls]
+            folder = work_dir / 'student'
+            export = export_once(course.shipped, folder, display)
+            candidates = _candidates(finished, course.shipped, folder)
             tests = {
                 one.name: test_once(
                     one, work_dir / 'tests' / one.name, workshop
@@ -75,74 +78,52 @@ def run_pipeline(
                 for one in candidates
             }
             latency = _latency(candidates, finished, work_dir, display)
-        outcome = Outcome(finished, candidates, tests, latency, export)
+        outcome = Outcome(finished, course, candidates, tests, latency, export)
         content = collect(pipeline, outcome)
         write_report(content, work_dir)
     show_report(content, work_dir, console)
     return content
 
 
-def _train(runs: Sequence[Run], workshop: Workshop) -> list[Finished]:
-    finished: list[Finished] = []
-    for run in runs:
-        inputs: dict[str, Finished] = {}
-        if run.role == 'student':
-            teachers = [one for one in finished if one.run.role == 'teacher']
-            inputs['model.teacher_ckpt'] = teachers[-1]
-            if finished[-1].run.role == 'student':
-                inputs['model.student_init'] = finished[-1]
-        finished.append(finish_run(run, inputs, workshop))
-    return finished
-
-
-def _export(
-    finished: Sequence[Finished], work_dir: Path, display: Display
-) -> dict[str, Any]:
-    last = [one for one in finished if one.run.role == 'student'][-1]
-    folder = work_dir / 'student'
-    digest = content_hash(
-        dict(config=last.run.cfg.to_dict(), weights=last.sha256)
-    )
-    marker = read_marker(folder, digest, 'export.json')
-    files = [folder / name for name in ('student.pth', 'student.py')]
-    if marker is not None and all(file.is_file() for file in files):
-        return marker
-    display.note(f'exporting the student to {folder}')
-    with no_side_effects():
-        result = export_student(last.run.cfg, last.checkpoint, folder)
-    content = dict(
-        files=[file.name for file in files],
-        largest_difference=result.largest_difference,
-        images=result.images,
-        num_images=result.num_images,
-    )
-    return write_marker(folder, digest, content, 'export.json')
+def _fit(
+    pipeline: Pipeline, controls: list[Run], course: Course, display: Display
+) -> list[Run]:
+    """Return the controls at the cost that the stages really had."""
+    if pipeline.until is None:
+        return controls
+    try:
+        controls = fit_controls(pipeline, controls, course.spent)
+    except ValueError as error:
+        raise RunFailed(str(error)) from error
+    spent = sum(course.spent.values())
+    for run in controls:
+        display.note(
+            f'{run.name}: {run.epochs} epochs, {run.budget_ratio:.3f} times '
+            'what the stages have cost'
+        )
+    total = spent + sum(run.multiply_adds for run in controls)
+    display.expect(spent, total)
+    return controls
 
 
 def _candidates(
-    finished: Sequence[Finished], work_dir: Path
+    finished: Sequence[Finished], shipped: Finished, exported: Path
 ) -> list[Candidate]:
-    """Return the networks to compare: teachers, the student, controls."""
+    """Return the networks to compare: all but students not shipped."""
     candidates = []
-    last = [one for one in finished if one.run.role == 'student'][-1]
     for one in finished:
-        if one.run.role != 'student':
+        run = one.run
+        if run.role != 'student':
             candidates.append(
                 Candidate(
-                    one.run.name,
-                    one.run.config,
-                    one.run.options,
-                    one.run.cfg,
-                    one.checkpoint,
+                    run.name, run.config, run.options, run.cfg, one.checkpoint
                 )
             )
-        elif one is last:
-            config = work_dir / 'student' / 'student.py'
-            weights = config.with_name('student.pth')
+        elif one is shipped:
+            config = exported / 'student.py'
+            weights = exported / 'student.pth'
             cfg = Config.fromfile(config)
-            candidates.append(
-                Candidate(one.run.name, config, {}, cfg, weights)
-            )
+            candidates.append(Candidate(run.name, config, {}, cfg, weights))
     return candidates
 
 

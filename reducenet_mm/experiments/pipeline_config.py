@@ -12,11 +12,31 @@ from typing import Any
 
 from mmengine.config import Config
 
-PIPELINE_KEYS = {'seed', 'stages', 'controls', 'cfg_options', 'metric'}
-STAGE_KEYS = {'name', 'config', 'cfg_options', 'epochs'}
+from .checks import check_keys, checked_int
+from .saturation import Until
+
+__all__ = [
+    'Entry',
+    'Pipeline',
+    'check_keys',
+    'checked_int',
+    'flatten',
+    'read_pipeline',
+]
+
+PIPELINE_KEYS = {
+    'seed',
+    'stages',
+    'controls',
+    'cfg_options',
+    'metric',
+    'until',
+}
+STAGE_KEYS = {'name', 'config', 'cfg_options', 'epochs', 'load_from'}
 CONTROL_KEYS = {'name', 'config', 'cfg_options', 'restart_at'}
 SET_BY_PIPELINE = {
     'load_from',
+    'model.student_init',
     'model.teacher_ckpt',
     'randomness.seed',
     'resume',
@@ -36,6 +56,8 @@ class Entry:
         epochs: Length of a stage if not the config's own.
         restart_at: Name of the stage at whose start a control's learning
             rate restarts.
+        load_from: Name of an earlier stage whose network this stage grows:
+            it starts with all of that one's weights.
     """
 
     name: str
@@ -43,6 +65,7 @@ class Entry:
     cfg_options: dict[str, Any] = field(default_factory=dict)
     epochs: int | None = None
     restart_at: str | None = None
+    load_from: str | None = None
 
 
 @dataclass(frozen=True)
@@ -52,9 +75,12 @@ class Pipeline:
     Attributes:
         source: The config file.
         seed: Seed of all runs.
-        stages: Runs of which each starts from the one before.
+        stages: Runs of which each starts from the one before, or, with
+            ``until``, from the best student before it.
         controls: Independent runs at the stages' total cost.
-        metric: The logged metric, in percent, that curves and table show.
+        metric: The logged metric, in percent, that curves and table show
+            and ``until`` chooses by.
+        until: When the student counts as saturated; None runs every stage.
     """
 
     source: Path
@@ -62,6 +88,7 @@ class Pipeline:
     stages: tuple[Entry, ...]
     controls: tuple[Entry, ...]
     metric: str
+    until: Until | None = None
 
 
 def read_pipeline(
@@ -96,6 +123,7 @@ def read_pipeline(
         stages=stages,
         controls=controls,
         metric=str(content.get('metric', 'accuracy/top1')),
+        until=Until.from_config(content.get('until')),
     )
 
 
@@ -164,7 +192,14 @@ def _entry(
     epochs = item.get('epochs')
     if epochs is not None:
         checked_int(f'{where}.epochs', epochs, 1)
-    return Entry(item['name'], config, options, epochs, item.get('restart_at'))
+    return Entry(
+        name=item['name'],
+        config=config,
+        cfg_options=options,
+        epochs=epochs,
+        restart_at=item.get('restart_at'),
+        load_from=item.get('load_from'),
+    )
 
 
 def _check_names(stages: Sequence[Entry], controls: Sequence[Entry]) -> None:
@@ -175,6 +210,13 @@ def _check_names(stages: Sequence[Entry], controls: Sequence[Entry]) -> None:
             f'`name` must differ among stages and controls, got {twice} '
             'more than once.'
         )
+    for index, stage in enumerate(stages):
+        earlier = [other.name for other in stages[:index]]
+        if stage.load_from is not None and stage.load_from not in earlier:
+            raise ValueError(
+                f'`stages[{index}].load_from` must name a stage before it '
+                f'({earlier}), got {stage.load_from!r}.'
+            )
     later = [stage.name for stage in stages[1:]]
     for index, control in enumerate(controls):
         if control.restart_at is not None and control.restart_at not in later:
@@ -182,22 +224,3 @@ def _check_names(stages: Sequence[Entry], controls: Sequence[Entry]) -> None:
                 f'`controls[{index}].restart_at` must name a stage after '
                 f'the first one ({later}), got {control.restart_at!r}.'
             )
-
-
-def check_keys(where: str, item: Mapping[str, Any], known: set[str]) -> None:
-    """Raise ``ValueError`` if ``item`` has a key that is not ``known``."""
-    unknown = sorted(set(item) - known)
-    if unknown:
-        raise ValueError(
-            f'{where} has unknown keys {unknown}; known are {sorted(known)}.'
-        )
-
-
-def checked_int(key: str, value: Any, least: int) -> int:
-    """Return ``value``; ``ValueError`` unless it is an int >= ``least``."""
-    is_int = isinstance(value, int) and not isinstance(value, bool)
-    if not is_int or value < least:
-        raise ValueError(
-            f'`{key}` must be an integer >= {least}, got {value!r}.'
-        )
-    return value

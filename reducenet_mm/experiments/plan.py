@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from .budget import matched_epochs, restart_periods, schedule_options
 from .cost import TrainingCost, measure_training
 from .pipeline_config import Entry, Pipeline
 from .processes import option_arguments
+from .stage_order import check_stages, network_role
 
 
 @dataclass(frozen=True)
@@ -23,17 +24,20 @@ class Run:
 
     Attributes:
         name: Unique in the pipeline.
-        role: ``'teacher'``, ``'student'`` (a distillation stage) or
+        role: ``'teacher'``, ``'student'`` (a distillation stage),
+            ``'plain'`` (a network that a teacher grows from) or
             ``'control'``.
         config: Training config.
         options: Overrides of it, by dotted key.
         cfg: Both merged; no checkpoint is named in it.
         work_dir: Folder of the run.
-        epochs: Its length.
+        epochs: Its length, at most.
         cost: Of one epoch.
         budget_ratio: Its cost as a multiple of the stages' total; of
             controls only.
         periods: A control's epochs from restart to restart.
+        load_from: Name of the earlier run whose network this one grows.
+        may_end_early: Whether it may end before its last epoch.
     """
 
     name: str
@@ -46,15 +50,20 @@ class Run:
     cost: TrainingCost
     budget_ratio: float | None = None
     periods: tuple[int, ...] = ()
+    load_from: str | None = None
+    may_end_early: bool = False
 
     @property
     def multiply_adds(self) -> float:
-        """Training multiply-adds of the whole run."""
+        """Training multiply-adds of all its epochs."""
         return self.epochs * self.cost.per_epoch
 
 
 def plan_runs(pipeline: Pipeline, work_dir: Path) -> list[Run]:
     """Build and measure every run of a pipeline: stages, then controls.
+
+    Stages that end early leave their controls a smaller budget, see
+    :func:`fit_controls`.
 
     Args:
         pipeline: The pipeline.
@@ -69,13 +78,39 @@ def plan_runs(pipeline: Pipeline, work_dir: Path) -> list[Run]:
     for entry in pipeline.stages:
         with _named(entry):
             stages.append(_plan_stage(entry, pipeline, work_dir))
-    _check_stages(stages)
+    check_stages(pipeline, stages)
+    spent = {stage.name: stage.multiply_adds for stage in stages}
     controls: list[Run] = []
     for entry in pipeline.controls:
         with _named(entry):
-            run = _plan_control(entry, pipeline, work_dir, stages)
-        controls.append(run)
+            run = _plan_control(entry, pipeline, work_dir)
+            controls.append(_fit(run, entry, spent))
     return stages + controls
+
+
+def fit_controls(
+    pipeline: Pipeline, controls: Sequence[Run], spent: Mapping[str, float]
+) -> list[Run]:
+    """Give controls the length that the stages have really cost.
+
+    A function of what was trained alone: a pipeline that was killed and
+    started again comes to the same plan.
+
+    Args:
+        pipeline: The pipeline.
+        controls: Its controls, of any length.
+        spent: Training multiply-adds of each trained stage by name, in
+            order, those which lost included.
+
+    Raises:
+        ValueError: If the budget is too small for a control's restart.
+    """
+    entries = {entry.name: entry for entry in pipeline.controls}
+    fitted = []
+    for run in controls:
+        with _named(entries[run.name]):
+            fitted.append(_fit(run, entries[run.name], spent))
+    return fitted
 
 
 @contextmanager
@@ -92,14 +127,45 @@ def _named(entry: Entry) -> Iterator[None]:
 
 def _plan_stage(entry: Entry, pipeline: Pipeline, work_dir: Path) -> Run:
     options = _base_options(entry, pipeline)
-    cfg = _merged(entry, options)
+    cfg = merged(entry.config, options)
+    is_student = 'architecture' in cfg.model
     if entry.epochs is not None:
         options.update(schedule_options(cfg, [entry.epochs]))
-        cfg = _merged(entry, options)
-    is_student = 'architecture' in cfg.model
+    may_end_early = False
+    if is_student and pipeline.until is not None:
+        more = pipeline.until.stage_options(cfg, pipeline.metric)
+        may_end_early = bool(more)
+        options.update(more)
+    if is_student and cfg.model.get('student_init') is not None:
+        options['model.student_init'] = None  # the pipeline chooses it
+    cfg = merged(entry.config, options)
+    role = 'student' if is_student else network_role(cfg)
     return Run(
         name=entry.name,
-        role='student' if is_student else 'teacher',
+        role=role,
+        config=entry.config,
+        options=options,
+        cfg=cfg,
+        work_dir=work_dir / 'runs' / entry.name,
+        epochs=run_epochs(cfg),
+        cost=measure_training(cfg),
+        load_from=entry.load_from,
+        may_end_early=may_end_early,
+    )
+
+
+def _plan_control(entry: Entry, pipeline: Pipeline, work_dir: Path) -> Run:
+    """Plan a control as long as its config says."""
+    options = _base_options(entry, pipeline)
+    cfg = merged(entry.config, options)
+    if 'architecture' in cfg.model:
+        raise ValueError(
+            'this config needs a teacher (model.teacher_ckpt); a control '
+            'must be an ordinary training.'
+        )
+    return Run(
+        name=entry.name,
+        role='control',
         config=entry.config,
         options=options,
         cfg=cfg,
@@ -109,35 +175,22 @@ def _plan_stage(entry: Entry, pipeline: Pipeline, work_dir: Path) -> Run:
     )
 
 
-def _plan_control(
-    entry: Entry, pipeline: Pipeline, work_dir: Path, stages: Sequence[Run]
-) -> Run:
-    options = _base_options(entry, pipeline)
-    cfg = _merged(entry, options)
-    if 'architecture' in cfg.model:
-        raise ValueError(
-            'this config needs a teacher (model.teacher_ckpt); a control '
-            'must be an ordinary training.'
-        )
-    cost = measure_training(cfg)
-    total = sum(stage.multiply_adds for stage in stages)
-    epochs, ratio = matched_epochs(total, cost.per_epoch)
+def _fit(run: Run, entry: Entry, spent: Mapping[str, float]) -> Run:
+    """Return a control at the cost of the stages."""
+    total = sum(spent.values())
+    epochs, ratio = matched_epochs(total, run.cost.per_epoch)
     periods = [epochs]
     if entry.restart_at is not None:
-        names = [stage.name for stage in stages]
-        earlier = stages[: names.index(entry.restart_at)]
-        before = sum(stage.multiply_adds for stage in earlier)
+        names = list(spent)
+        earlier = names[: names.index(entry.restart_at)]
+        before = sum(spent[name] for name in earlier)
         periods = restart_periods(epochs, before, total)
-    options.update(schedule_options(cfg, periods))
-    return Run(
-        name=entry.name,
-        role='control',
-        config=entry.config,
+    options = {**run.options, **schedule_options(run.cfg, periods)}
+    return replace(
+        run,
         options=options,
-        cfg=_merged(entry, options),
-        work_dir=work_dir / 'runs' / entry.name,
+        cfg=merged(run.config, options),
         epochs=epochs,
-        cost=cost,
         budget_ratio=ratio,
         periods=tuple(periods),
     )
@@ -149,9 +202,10 @@ def _base_options(entry: Entry, pipeline: Pipeline) -> dict[str, Any]:
     return options
 
 
-def _merged(entry: Entry, options: dict[str, Any]) -> Config:
-    cfg = Config.fromfile(entry.config)
-    cfg.merge_from_dict(options)
+def merged(config: Path, options: Mapping[str, Any]) -> Config:
+    """Read a training config with overrides; it names no teacher."""
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict(dict(options))
     if 'architecture' in cfg.get('model', {}):
         cfg.model.teacher_ckpt = None
     return cfg
@@ -171,13 +225,3 @@ def run_epochs(cfg: Config) -> int:
             f'by_epoch=True, max_epochs=N), got {dict(train_cfg)}.'
         )
     return epochs
-
-
-def _check_stages(stages: Sequence[Run]) -> None:
-    roles = [stage.role for stage in stages]
-    if roles[0] != 'teacher' or roles[-1] != 'student':
-        raise ValueError(
-            'the first stage must train a teacher (an ordinary config) and '
-            'the last one a student (model.type=SupernetDistill), got '
-            f'{dict((stage.name, stage.role) for stage in stages)}.'
-        )

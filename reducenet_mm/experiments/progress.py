@@ -66,6 +66,16 @@ class Display:
         """Print a line."""
         self.console.print(text, highlight=False, markup=False)
 
+    def expect(self, done: float, total: float) -> None:
+        """Set how much of how many multiply-adds is done.
+
+        Args:
+            done: What all runs finished so far have cost.
+            total: What all runs will have cost, as is known now.
+        """
+        self._done, self._total = done, total
+        self._bars.update(self._whole, completed=done / total)
+
     def skip(self, run: Run) -> None:
         """Say that a run was finished before."""
         self.note(f'{run.name}: finished before, skipped')
@@ -100,10 +110,11 @@ class Display:
         if not self.console.is_terminal:
             self._print_once(run, state)
 
-    def finish(self, run: Run) -> None:
-        """Say that a run has ended well."""
+    def finish(self, run: Run, epochs: int) -> None:
+        """Say that a run has ended well, after so many epochs."""
         state = latest(run.work_dir, self.metric)
-        self.note(f'{run.name}: finished, {_describe(run, state)}')
+        early = ' early, as it gained no more' if epochs < run.epochs else ''
+        self.note(f'{run.name}: finished{early}, {_describe(run, state)}')
         self._advance(run)
 
     def _advance(self, run: Run) -> None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .report_stages import stage_reading
+
 Network = Mapping[str, Any]
 
 CLEARLY_BETTER = 2
@@ -25,6 +27,7 @@ def plain_reading(content: Mapping[str, Any]) -> str:
     sentences = [
         _student(student, teacher, content['test_images']),
         _drop(content),
+        stage_reading(content),
         _controls(student, controls, content),
         _verdict(student, controls),
         _regime(teacher, controls),
@@ -62,9 +65,10 @@ def _drop(content: Mapping[str, Any]) -> str:
             f' ({drop["student_recalibrated"]:.2f} % with recalibrated norms)'
         )
     students = _with_role(content['runs'], 'student')
-    curve = students[-1]['validation'] if students else []
+    curve = students[0]['validation'] if students else []
     if curve and curve[-1][0] > 0:
-        text += f'; the student stage ended at {curve[-1][1]:.2f} %'
+        first = 'first student' if len(students) > 1 else 'student'
+        text += f'; the {first} stage ended at {curve[-1][1]:.2f} %'
     return f'{text}.'
 
 

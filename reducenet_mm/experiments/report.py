@@ -15,6 +15,7 @@ from reducenet_mm.export.files import write_atomically, write_json
 from .figures import tradeoff_figure, validation_figure
 from .plan import Run
 from .report_html import html_page
+from .report_stages import STAGE_HEADINGS, stage_notes, stage_rows
 from .text import amount, epochs_text, latency_text
 
 HEADINGS = (
@@ -64,7 +65,7 @@ def notes(content: Mapping[str, Any]) -> list[str]:
         f'Accuracy: the last epoch, not the best one. {_test_use(content)}',
         f'Multiply-adds: {content["counted"]} of one image. Training '
         "multiply-adds: forward and backward of all epochs, the teacher's "
-        'forward passes and, for the student, all stages before it '
+        f'forward passes and, for the student, {_paid_stages(content)} '
         'included; validation and the recalibration of norms are not.',
         'Controls: as many whole epochs as come closest to the training '
         'multiply-adds of all stages together.',
@@ -76,6 +77,13 @@ def notes(content: Mapping[str, Any]) -> list[str]:
         f'{content["export"]["num_images"]} {content["export"]["images"]} '
         'images.',
     ]
+
+
+def _paid_stages(content: Mapping[str, Any]) -> str:
+    stages = content.get('stages')
+    if stages is None or stages['until'] is None:
+        return 'all stages before it'
+    return 'all stages that were trained, also those that lost,'
 
 
 def _test_use(content: Mapping[str, Any]) -> str:
@@ -120,6 +128,7 @@ def markdown(content: Mapping[str, Any], rows: Sequence[Sequence[str]]) -> str:
     lines.append('|---|' + '---:|' * (len(HEADINGS) - 1))
     lines += [f'| {" | ".join(row)} |' for row in rows]
     lines += ['', *(f'- {note}' for note in notes(content)), '']
+    lines += _stages(content)
     lines.append(
         f'Seed {content["seed"]}. Versions: '
         + ', '.join(
@@ -130,9 +139,34 @@ def markdown(content: Mapping[str, Any], rows: Sequence[Sequence[str]]) -> str:
     return '\n'.join(lines)
 
 
-def show_plan(runs: Sequence[Run], console: Console) -> None:
-    """Print what is going to be trained, and at what cost."""
-    table = Table(title='Plan')
+def _stages(content: Mapping[str, Any]) -> list[str]:
+    """Return the Markdown lines about the student stages, if several."""
+    rows = stage_rows(content)
+    if not rows:
+        return []
+    return [
+        '## Student stages',
+        '',
+        f'| {" | ".join(STAGE_HEADINGS)} |',
+        '|---|' + '---:|' * (len(STAGE_HEADINGS) - 2) + '---|',
+        *(f'| {" | ".join(row)} |' for row in rows),
+        '',
+        *(f'- {note}' for note in stage_notes(content)),
+        '',
+    ]
+
+
+def show_plan(
+    runs: Sequence[Run], console: Console, at_most: bool = False
+) -> None:
+    """Print what is going to be trained, and at what cost.
+
+    Args:
+        runs: The runs.
+        console: Where to print.
+        at_most: Whether stages may end early or be skipped.
+    """
+    table = Table(title='Plan, if no stage ends early' if at_most else 'Plan')
     table.add_column('run', no_wrap=True)
     for heading in ('epochs', 'images', 'multiply-adds', 'of the budget'):
         table.add_column(heading, justify='right')
@@ -161,6 +195,21 @@ def show_report(
         latencies = (cell.split(' [')[0] for cell in row[5:])
         table.add_row(network['name'], *row[1:5], *latencies)
     console.print(table)
+    _show_stages(content, console)
     console.print(content['reading'], highlight=False, markup=False)
     for name in ('report.html', 'report.md', 'report.json', 'student'):
         console.print(f'{work_dir / name}', highlight=False, soft_wrap=True)
+
+
+def _show_stages(content: Mapping[str, Any], console: Console) -> None:
+    rows = stage_rows(content)
+    if not rows:
+        return
+    table = Table(title='Student stages, validation')
+    table.add_column('stage', no_wrap=True)
+    for heading in ('start', 'end', 'gain', 'epochs', 'mult-adds'):
+        table.add_column(heading, justify='right')
+    table.add_column('outcome')
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)

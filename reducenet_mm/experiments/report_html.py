@@ -8,14 +8,22 @@ from html import escape
 from typing import Any
 
 from .figures import colors, tradeoff_figure, validation_figure
+from .report_stages import STAGE_HEADINGS, stage_notes, stage_rows
 from .report_style import STYLE
 from .text import amount
 
 CURVES_CAPTION = (
-    'Validation accuracy over cumulative training multiply-adds. The '
-    'student begins at the dotted line, where the teacher ends, with what is '
-    'left when the branches are switched off. Controls, dashed, spend the '
-    'same total on the plain network alone.'
+    'Validation accuracy over cumulative training multiply-adds. {} Controls, '
+    'dashed, spend the same total on the plain network alone.'
+)
+ONE_STUDENT = (
+    'The student begins at the dotted line, where the teacher ends, with what '
+    'is left when the branches are switched off.'
+)
+MORE_STUDENTS = (
+    'At each dotted line a student stage begins: the first one with what is '
+    'left of the teacher when the branches are switched off, each other one '
+    'with the student that it goes on from.'
 )
 TRADEOFF_CAPTION = (
     'Test accuracy against the cost of using a network and of training it. '
@@ -49,8 +57,9 @@ def html_page(
         '<h2>Networks</h2>',
         _table(content, headings, rows),
         f'<ul class="notes">{note_items}</ul>',
+        _stages(content),
         '<h2>Training</h2>',
-        _figure(validation_figure(content), CURVES_CAPTION),
+        _figure(validation_figure(content), _curves_caption(content)),
         '<h2>Accuracy against cost</h2>',
         _figure(tradeoff_figure(content), TRADEOFF_CAPTION),
         '<h2>How it was run</h2>',
@@ -108,7 +117,7 @@ def _table(
     headings: Sequence[str],
     rows: Sequence[Sequence[str]],
 ) -> str:
-    color = colors(content['networks'])
+    color = colors(content['runs'])
     head = ''.join(f'<th scope="col">{escape(text)}</th>' for text in headings)
     lines = []
     for network, row in zip(content['networks'], rows, strict=True):
@@ -121,6 +130,41 @@ def _table(
     return (
         '<div class="scroll"><table id="networks"><thead><tr>'
         f'{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+    )
+
+
+def _stages(content: Mapping[str, Any]) -> str:
+    """Return the section on the student stages, if there are several."""
+    rows = stage_rows(content)
+    if not rows:
+        return ''
+    color = colors(content['runs'])
+    head = ''.join(f'<th scope="col">{escape(h)}</th>' for h in STAGE_HEADINGS)
+    shipped = {
+        s['name'] for s in content['stages']['students'] if s['shipped']
+    }
+    lines = []
+    for name, *cells in rows:
+        shade = color.get(name, 'transparent')
+        kind = 'student' if name in shipped else 'stage'
+        dot = f'<i style="background:{shade}"></i>'
+        lines.append(
+            f'<tr class="{kind}"><th scope="row">{dot}{escape(name)}</th>'
+            + ''.join(f'<td>{escape(cell)}</td>' for cell in cells)
+            + '</tr>'
+        )
+    notes = ''.join(f'<li>{escape(n)}</li>' for n in stage_notes(content))
+    return (
+        '<h2>Student stages</h2><div class="scroll"><table id="stages">'
+        f'<thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody>'
+        f'</table></div><ul class="notes">{notes}</ul>'
+    )
+
+
+def _curves_caption(content: Mapping[str, Any]) -> str:
+    students = [run for run in content['runs'] if run['role'] == 'student']
+    return CURVES_CAPTION.format(
+        MORE_STUDENTS if len(students) > 1 else ONE_STUDENT
     )
 
 

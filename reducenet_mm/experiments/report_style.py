@@ -29,6 +29,7 @@ tbody th, thead th:first-child { text-align: left; white-space: nowrap; }
 tbody th { font-weight: 600; }
 tr.student th, tr.student td { background: #f0fdfa; }
 td:nth-child(n+2) { white-space: nowrap; }
+#networks td:nth-child(5) { white-space: normal; }
 i { display: inline-block; width: 10px; height: 10px; margin-right: 8px;
   border-radius: 50%; }
 .notes { color: #6b7280; font-size: 14px; }

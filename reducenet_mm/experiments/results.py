@@ -21,6 +21,7 @@ from .pipeline_config import Pipeline
 from .reading import plain_reading
 from .runs import Finished, shell_command
 from .scalars import drop_shock, validation_curve
+from .stages import Course, describe_stages
 
 PACKAGES = (
     'torch',
@@ -38,6 +39,7 @@ class Outcome:
 
     Attributes:
         finished: Its runs.
+        course: What has become of its stages.
         candidates: The networks compared.
         tests: Their test results by name.
         latency: Their latency and its conditions.
@@ -45,6 +47,7 @@ class Outcome:
     """
 
     finished: Sequence[Finished]
+    course: Course
     candidates: Sequence[Candidate]
     tests: Mapping[str, Mapping[str, Any]]
     latency: Mapping[str, Any]
@@ -53,9 +56,8 @@ class Outcome:
 
 def collect(pipeline: Pipeline, outcome: Outcome) -> dict[str, Any]:
     """Return the content of ``report.json``."""
-    finished = outcome.finished
-    stages = [one for one in finished if one.run.role != 'control']
-    last = stages[-1]
+    course = outcome.course
+    shipped, first = course.shipped, course.students[0]
     content = dict(
         pipeline=pipeline.source.stem,
         seed=pipeline.seed,
@@ -64,10 +66,11 @@ def collect(pipeline: Pipeline, outcome: Outcome) -> dict[str, Any]:
         versions=versions(),
         platform=f'{platform.system()} {platform.machine()}',
         counted=COUNTED,
-        stages_multiply_adds=sum(one.run.multiply_adds for one in stages),
-        test_images=count_test_images(last.run.cfg),
-        drop_shock=drop_shock(last.run.work_dir, pipeline.metric),
-        runs=[_run(one, pipeline.metric) for one in finished],
+        stages_multiply_adds=sum(course.spent.values()),
+        test_images=count_test_images(shipped.run.cfg),
+        drop_shock=drop_shock(first.run.work_dir, pipeline.metric),
+        stages=describe_stages(pipeline, course),
+        runs=[_run(one, pipeline.metric) for one in outcome.finished],
         networks=_networks(pipeline, outcome),
         latency_conditions=outcome.latency['conditions'],
         export={k: v for k, v in outcome.export.items() if k != 'hash'},
@@ -112,11 +115,12 @@ def _run(one: Finished, metric: str) -> dict[str, Any]:
         name=run.name,
         role=run.role,
         config=shell_command(['', str(run.config)]).split()[-1],
-        epochs=run.epochs,
+        epochs=one.trained_epochs,
+        planned_epochs=run.epochs,
         periods=list(run.periods),
         images_per_epoch=run.cost.images_per_epoch,
         multiply_adds_per_image=run.cost.per_image,
-        multiply_adds=run.multiply_adds,
+        multiply_adds=one.multiply_adds,
         budget_ratio=run.budget_ratio,
         validation=[list(p) for p in validation_curve(run.work_dir, metric)],
         sessions=one.sessions,
@@ -146,8 +150,8 @@ def _networks(pipeline: Pipeline, outcome: Outcome) -> list[dict[str, Any]]:
                 metrics=test['metrics'],
                 params=size.params,
                 multiply_adds=size.multiply_adds,
-                training_multiply_adds=sum(p.run.multiply_adds for p in paid),
-                training_epochs=[p.run.epochs for p in paid],
+                training_multiply_adds=sum(p.multiply_adds for p in paid),
+                training_epochs=[p.trained_epochs for p in paid],
                 latency=outcome.latency['networks'].get(candidate.name),
                 test_command=test['command'],
                 test_evaluations=test['evaluations'],
@@ -157,10 +161,16 @@ def _networks(pipeline: Pipeline, outcome: Outcome) -> list[dict[str, Any]]:
 
 
 def _paid(one: Finished, finished: Sequence[Finished]) -> list[Finished]:
-    """Return the runs that a network has cost: a stage needs all before it."""
+    """Return the runs that a network has cost.
+
+    A stage needs all before it. The shipped student was chosen among all
+    stages, so it pays for those too that lost.
+    """
     if one.run.role == 'control':
         return [one]
     stages = [other for other in finished if other.run.role != 'control']
+    if one.run.role == 'student':
+        return stages
     return stages[: stages.index(one) + 1]
 
 
@@ -170,5 +180,7 @@ def _title(one: Finished) -> str:
         return f'{run.name} (scaler 1)'
     if run.role == 'student':
         return f'{run.name} (exported)'
+    if run.role == 'plain':
+        return f'{run.name} (before it grew)'
     kind = 'control' if len(run.periods) == 1 else 'control, restart'
     return f'{run.name} ({kind})'

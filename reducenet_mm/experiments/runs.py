@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from .plan import Run
 from .processes import LOG, RunFailed, option_arguments, run_logged
 from .progress import Display
 from .records import content_hash, read_marker, set_aside, write_marker
+from .scalars import validation_curve
 
 STARTED = 'started.json'
 
@@ -47,6 +49,8 @@ class Finished:
         command: How its last session was started.
         sessions: How many sessions its weights went through: more than one
             if it was interrupted and resumed.
+        epochs: How many it was trained: fewer than planned if it ended
+            early; None for as many.
     """
 
     run: Run
@@ -54,6 +58,34 @@ class Finished:
     sha256: str
     command: str
     sessions: int
+    epochs: int | None = None
+
+    @property
+    def trained_epochs(self) -> int:
+        """Epochs that it was trained."""
+        return self.run.epochs if self.epochs is None else self.epochs
+
+    @property
+    def multiply_adds(self) -> float:
+        """Training multiply-adds of the epochs that it was trained."""
+        return self.trained_epochs * self.run.cost.per_epoch
+
+    def accuracy(self, metric: str) -> float:
+        """Return the validation metric of its last epoch, in percent.
+
+        Raises:
+            RunFailed: If that epoch was not validated.
+        """
+        epoch = self.trained_epochs
+        curve = dict(validation_curve(self.run.work_dir, metric))
+        if epoch not in curve:
+            raise RunFailed(
+                f'{self.run.name} has logged no {metric!r} (`metric`) of its '
+                f'last epoch, {epoch}, in {self.run.work_dir}: got '
+                f'{sorted(curve)}. Its config needs val_dataloader, '
+                'val_evaluator and val_cfg.'
+            )
+        return curve[epoch]
 
 
 def finish_run(
@@ -121,14 +153,14 @@ def _train(
     content: dict[str, Any] = dict(
         name=run.name,
         role=run.role,
-        epochs=run.epochs,
+        epochs=_epoch(checkpoint),
         checkpoint=checkpoint.name,
         sha256=sha256_file(checkpoint),
         command=shell_command(command),
         sessions=sessions,
     )
     marker = write_marker(run.work_dir, digest, content)
-    workshop.display.finish(run)
+    workshop.display.finish(run, int(marker['epochs']))
     return marker
 
 
@@ -139,6 +171,7 @@ def _finished(run: Run, marker: Mapping[str, Any]) -> Finished:
         sha256=marker['sha256'],
         command=marker['command'],
         sessions=marker['sessions'],
+        epochs=marker['epochs'],
     )
 
 
@@ -178,8 +211,14 @@ def _newest_checkpoint(run: Run, workshop: Workshop) -> Path | None:
 
 
 def _last_checkpoint(run: Run, workshop: Workshop) -> Path:
-    checkpoint = run.work_dir / f'epoch_{run.epochs}.pth'
-    if _newest_checkpoint(run, workshop) != checkpoint:
+    """Return the checkpoint of the last epoch, which may have come early."""
+    newest = _newest_checkpoint(run, workshop)
+    last = run.epochs
+    if run.may_end_early:
+        curve = validation_curve(run.work_dir, workshop.display.metric)
+        last = curve[-1][0] if curve else 0
+    checkpoint = run.work_dir / f'epoch_{last}.pth'
+    if newest != checkpoint:
         raise RunFailed(
             f'{run.name} has ended without an intact {checkpoint}. Stages '
             'and controls need default_hooks.checkpoint=dict(type='
@@ -187,3 +226,8 @@ def _last_checkpoint(run: Run, workshop: Workshop) -> Path:
             f'{run.config}.'
         )
     return checkpoint
+
+
+def _epoch(checkpoint: Path) -> int:
+    (number,) = re.findall(r'epoch_(\d+)', checkpoint.name)
+    return int(number)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from reducenet_mm.experiments.pipeline_config import flatten, read_pipeline
+from reducenet_mm.experiments.saturation import Until
 
 DIGITS = Path('configs/pipelines/digits.py')
 
@@ -52,6 +53,18 @@ def test_options_of_the_command_line_and_of_all_runs(write: Any) -> None:
     assert (teacher.epochs, student.epochs) == (None, 4)
 
 
+def test_until_and_growth_are_read(write: Any) -> None:
+    stages = [
+        dict(name='small', config='a.py'),
+        dict(name='t', config='b.py', load_from='small'),
+    ]
+    path = write(stages=stages, until=dict(min_gain=0.5))
+    pipeline = read_pipeline(path, {'until.patience': 3})
+    assert [one.load_from for one in pipeline.stages] == [None, 'small']
+    assert pipeline.until == Until(min_gain=0.5, patience=3)
+    assert read_pipeline(path, {'until': None}).until is None
+
+
 def test_nested_options_become_dotted_ones() -> None:
     nested = {'a': {'b': 1, 'c': {'d': [2]}}, 'e.f': None, 'g': {}}
     assert flatten(nested) == {'a.b': 1, 'a.c.d': [2], 'e.f': None, 'g': {}}
@@ -82,6 +95,15 @@ def stage(**changes: Any) -> list[dict[str, Any]]:
             dict(controls=[dict(name='c', config='a.py', restart_at='t')]),
             r"restart_at` must name a stage after the first one \(\['s'\]\)",
         ),
+        (
+            dict(stages=stage(load_from='s')),
+            r'stages\[0\].load_from` must name a stage before it \(\[\]\)',
+        ),
+        (
+            dict(stages=stage(cfg_options={'model.student_init': 'x'})),
+            r"sets \['model.student_init'\]",
+        ),
+        (dict(until=dict(patience=3)), '`until.min_gain` is missing'),
     ],
 )
 def test_wrong_content_is_named(

@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 
-from reducenet_mm.experiments.figures import spread, validation_lines
+from reducenet_mm.experiments.figures import (
+    colors,
+    spread,
+    validation_lines,
+)
 from reducenet_mm.experiments.reading import plain_reading
 from reducenet_mm.experiments.report import notes, table_rows, write_report
 from reducenet_mm.experiments.results import standard_error
@@ -148,3 +152,77 @@ def test_a_second_look_at_the_test_set_is_confessed(
         'plain 3 times; the test set is no longer unseen'
         in (notes(content)[0])
     )
+
+
+def add_stages(content: dict[str, Any], until: dict[str, Any] | None) -> None:
+    """Make it a pipeline whose third student stage was skipped."""
+    labels = dict(content['runs'][1], name='labels', epochs=1)
+    content['runs'].insert(2, labels)
+    shared = dict(start=11.0, multiply_adds=1e9, planned_epochs=2)
+    first = dict(name='student', accuracy=93.5, gain=None, epochs=2)
+    second = dict(name='labels', accuracy=93.0, gain=-0.5, epochs=1)
+    content['stages'] = dict(
+        until=until,
+        teacher=dict(name='teacher', accuracy=96.0),
+        students=[
+            dict(shared, **first, shipped=True),
+            dict(shared, **second, shipped=False),
+        ],
+        skipped=['<lora>'],
+        end='labels lost',
+    )
+
+
+def test_the_stages_are_reported(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    until = dict(min_gain=0.2, patience=3, stage_min_gain=None)
+    add_stages(content, until)
+    content['reading'] = plain_reading(content)
+    write_report(content, tmp_path)
+    markdown = (tmp_path / 'report.md').read_text()
+    page = (tmp_path / 'report.html').read_text()
+    assert (
+        '| student | 11.00 | 93.50 | - | 2 of 2 | 1 G | shipped |\n'
+        '| labels | 11.00 | 93.00 | -0.50 | 1 of 2 | 1 G | ended early |\n'
+        '| <lora> | - | - | - | - | - | skipped |\n'
+    ) in markdown
+    for text in (
+        'The teacher (teacher) has 96.00 %.',
+        'after 3 validations in a row without a gain of 0.2 points.',
+        'The end: labels lost.',
+        'all stages that were trained, also those that lost, included',
+        'at student 93.50 %, labels 93.00 %; student is the student that is',
+        'the first student stage ended at 93.50 %',
+    ):
+        assert text in markdown
+        assert text in page
+    assert '&lt;lora&gt;' in page and '<lora>' not in page
+    content['stages']['until'] = None
+    write_report(content, tmp_path)
+    markdown = (tmp_path / 'report.md').read_text()
+    assert 'Every stage starts from the one before it.' in markdown
+
+
+def test_one_student_stage_has_no_table_of_stages(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    write_report(content, tmp_path)
+    assert 'Student stages' not in (tmp_path / 'report.md').read_text()
+    page = (tmp_path / 'report.html').read_text()
+    assert 'id="stages"' not in page
+    assert 'The student begins at the dotted line' in page
+
+
+def test_every_stage_has_a_colour_and_its_network_the_same(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    add_stages(content, None)
+    shades = colors(content['runs'])
+    assert len(set(shades.values())) == len(content['runs']) == 5
+    content['networks'][1]['name'] = 'labels'
+    write_report(content, tmp_path)
+    page = (tmp_path / 'report.html').read_text()
+    table = page[page.index('id="networks"') :].partition('</table>')[0]
+    assert shades['labels'] in table
+    assert shades['student'] not in table

@@ -1,0 +1,18 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+# The digits student on soft labels and the features at stage ends.
+_base_ = [
+    '../../reducenet/digits/reducenet8-w16-e4_digits_teacher.py',
+    '../../_base_/distill/soft_labels_features.py',
+]
+
+model = dict(
+    _delete_=True,
+    _scope_='mmrazor',
+    type='SupernetDistill',
+    architecture=_base_.model,
+    teacher_ckpt=None,  # the pipeline sets it
+    reuse=dict(inherit='all', freeze=['classifier']),
+    norm_stats='live',
+    distiller=_base_.distiller,
+)
+optim_wrapper = _base_.student_optim_wrapper

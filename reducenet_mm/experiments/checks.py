@@ -1,0 +1,26 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Checks of a pipeline's or campaign's config that its parts share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def check_keys(where: str, item: Mapping[str, Any], known: set[str]) -> None:
+    """Raise ``ValueError`` if ``item`` has a key that is not ``known``."""
+    unknown = sorted(set(item) - known)
+    if unknown:
+        raise ValueError(
+            f'{where} has unknown keys {unknown}; known are {sorted(known)}.'
+        )
+
+
+def checked_int(key: str, value: Any, least: int) -> int:
+    """Return ``value``; ``ValueError`` unless it is an int >= ``least``."""
+    is_int = isinstance(value, int) and not isinstance(value, bool)
+    if not is_int or value < least:
+        raise ValueError(
+            f'`{key}` must be an integer >= {least}, got {value!r}.'
+        )
+    return value

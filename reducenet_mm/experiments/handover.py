@@ -1,0 +1,78 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""A student stage's result as a plain network: to ship, or to go on from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from reducenet_mm.engine.preflight import no_side_effects
+from reducenet_mm.export import export_student
+
+from .plan import Run
+from .progress import Display
+from .records import content_hash, read_marker, write_marker
+from .runs import Finished
+from .stage_order import takes_merged
+
+FILES = ('student.pth', 'student.py')
+
+
+def export_once(
+    one: Finished, folder: Path, display: Display
+) -> dict[str, Any]:
+    """Export a student into ``folder`` unless that has been done.
+
+    Args:
+        one: A finished student stage.
+        folder: Where ``student.pth`` and ``student.py`` go.
+        display: Progress display.
+
+    Returns:
+        How the export was checked.
+
+    Raises:
+        ParityError: If the student cannot be exported as it is.
+    """
+    digest = content_hash(
+        dict(config=one.run.cfg.to_dict(), weights=one.sha256)
+    )
+    marker = read_marker(folder, digest, 'export.json')
+    files = [folder / name for name in FILES]
+    if marker is not None and all(file.is_file() for file in files):
+        return marker
+    display.note(f'exporting the student of {one.run.name} to {folder}')
+    with no_side_effects():
+        result = export_student(one.run.cfg, one.checkpoint, folder)
+    content = dict(
+        files=[file.name for file in files],
+        largest_difference=result.largest_difference,
+        images=result.images,
+        num_images=result.num_images,
+    )
+    return write_marker(folder, digest, content, 'export.json')
+
+
+def as_start(
+    student: Finished, run: Run, work_dir: Path, display: Display
+) -> Finished:
+    """Return a student as the stage ``run`` can start from it.
+
+    It is merged, into ``<work_dir>/merged/<stage>``: what a stage has added
+    beside a convolution, such as a ``lora`` branch, is inside it then. Only
+    between stages on the same pair of ``block='sequential'`` the checkpoint
+    is handed on as it is.
+
+    Returns:
+        The same, with another file as its checkpoint; ``sha256`` remains
+        that of the training's checkpoint.
+
+    Raises:
+        ParityError: If the student cannot be exported as it is.
+    """
+    if not takes_merged(run.cfg):
+        return student
+    folder = work_dir / 'merged' / student.run.name
+    export_once(student, folder, display)
+    return replace(student, checkpoint=folder / FILES[0])

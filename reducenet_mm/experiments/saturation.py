@@ -1,0 +1,197 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""When the student is saturated: the rule, and what it says of stages.
+
+All of it is a function of validation results at the ends of stages, so that
+a pipeline which was killed comes to the same decisions again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from mmengine.config import Config
+
+from .checks import check_keys, checked_int
+
+ROUNDING = 1e-9
+"""Differences of percentages are compared up to this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Until:
+    """A pipeline's ``until``: which stages and pipelines end early.
+
+    Attributes:
+        min_gain: The pipeline ends with a stage that gains less than this
+            over the best student before it, in percentage points of
+            validation accuracy, > 0.
+        patience: A student stage ends after so many validations in a row
+            without a gain; None: it is never ended early.
+        stage_min_gain: What counts as a gain inside a stage, in points, > 0;
+            None: as much as ``min_gain``.
+        beyond_teacher: Whether to go on with a student that has reached its
+            teacher.
+
+    Raises:
+        ValueError: If a value is not one of those.
+    """
+
+    min_gain: float
+    patience: int | None = None
+    stage_min_gain: float | None = None
+    beyond_teacher: bool = False
+
+    def __post_init__(self) -> None:
+        _check_points('until.min_gain', self.min_gain)
+        if self.patience is not None:
+            checked_int('until.patience', self.patience, 1)
+        if self.stage_min_gain is not None:
+            _check_points('until.stage_min_gain', self.stage_min_gain)
+            if self.patience is None:
+                raise ValueError(
+                    f'`until.stage_min_gain`={self.stage_min_gain} has no '
+                    'meaning without `until.patience`, the number of '
+                    'validations to wait for such a gain. Set it too.'
+                )
+        if not isinstance(self.beyond_teacher, bool):
+            raise ValueError(
+                '`until.beyond_teacher` must be True or False, got '
+                f'{self.beyond_teacher!r}.'
+            )
+
+    @classmethod
+    def from_config(cls, value: Any) -> Until | None:
+        """Read a pipeline config's ``until``; None runs every stage."""
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            raise ValueError(f'`until` must be a dict or None, got {value!r}.')
+        check_keys('`until`', value, {field.name for field in fields(cls)})
+        if 'min_gain' not in value:
+            raise ValueError(
+                '`until.min_gain` is missing: the percentage points that a '
+                'stage must gain for the pipeline to go on.'
+            )
+        return cls(**value)
+
+    def stage_options(self, cfg: Config, metric: str) -> dict[str, Any]:
+        """Return the options which let a student stage end early.
+
+        Every epoch that is validated is also saved: the last checkpoint is
+        then that of the last epoch, wherever the stage ends.
+
+        Args:
+            cfg: The stage's training config.
+            metric: Name of the validation metric.
+
+        Returns:
+            Values by dotted key, to be merged into ``cfg``.
+
+        Raises:
+            ValueError: If the stage is not validated.
+        """
+        if cfg.get('val_dataloader') is None:
+            raise ValueError(
+                '`until` chooses on validation, but val_dataloader is not '
+                'set. Set it, val_evaluator and val_cfg.'
+            )
+        if self.patience is None:
+            return {}
+        interval = cfg.train_cfg.get('val_interval', 1)
+        hook = 'default_hooks.early_stopping'
+        options: dict[str, Any] = {
+            f'{hook}.type': 'ResumableEarlyStoppingHook',
+            f'{hook}.monitor': metric,
+            f'{hook}.rule': 'greater',
+            f'{hook}.patience': self.patience,
+            f'{hook}.min_delta': self.stage_min_gain or self.min_gain,
+        }
+        saved = cfg.get('default_hooks', {}).get('checkpoint', {})
+        if interval % saved.get('interval', -1):
+            options['default_hooks.checkpoint.interval'] = interval
+        return options
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A student stage that was trained, as validation sees it.
+
+    Attributes:
+        name: Of the stage.
+        accuracy: At the end of its last epoch, in percent.
+    """
+
+    name: str
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the student stages so far amount to.
+
+    Attributes:
+        best: Index of the best one; of equals the first, the cheaper one.
+        gains: Points of each over the best one before it; None for the
+            first.
+        end: Why no further stage is worth training; None if one is.
+    """
+
+    best: int
+    gains: tuple[float | None, ...]
+    end: str | None
+
+
+def judge(
+    until: Until, teacher: float, students: Sequence[Trained]
+) -> Verdict:
+    """Say which student is the best, and whether to go on.
+
+    Args:
+        until: The rule.
+        teacher: Validation accuracy of the teacher, in percent.
+        students: The stages trained so far, at least one, in order.
+    """
+    gains = gains_of(students)
+    best = best_of(students)
+    top, last, gain = students[best], students[-1], gains[-1]
+    end = None
+    if top.accuracy >= teacher - ROUNDING and not until.beyond_teacher:
+        end = (
+            f'{top.name} reached the teacher ({top.accuracy:.2f} % and '
+            f'{teacher:.2f} %)'
+        )
+    elif gain is not None and gain < until.min_gain - ROUNDING:
+        earlier = students[best_of(students[:-1])]
+        end = (
+            f'{last.name} changed the best student by {gain:+.2f} points '
+            f'({earlier.name}: {earlier.accuracy:.2f} %), less than '
+            f'until.min_gain={until.min_gain:g}'
+        )
+    return Verdict(best, gains, end)
+
+
+def best_of(students: Sequence[Trained]) -> int:
+    """Return the index of the first of the most accurate stages."""
+    accuracies = [one.accuracy for one in students]
+    return accuracies.index(max(accuracies))
+
+
+def gains_of(students: Sequence[Trained]) -> tuple[float | None, ...]:
+    """Return the points of each stage over the best one before it."""
+    return tuple(
+        None
+        if index == 0
+        else one.accuracy - students[best_of(students[:index])].accuracy
+        for index, one in enumerate(students)
+    )
+
+
+def _check_points(key: str, value: Any) -> None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 < value <= 100:
+        raise ValueError(
+            f'`{key}` must be a number of percentage points in (0, 100], got '
+            f'{value!r}.'
+        )

@@ -1,0 +1,142 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Which stages may follow one another, checked before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mmengine.config import Config
+
+from reducenet_mm.models.checkpoint_views import check_state_dict
+from reducenet_mm.models.merged_student import merge_student
+from reducenet_mm.models.supernet import hosts, is_branch_key, is_lora_key
+
+from .cost import build_model, deployed_model
+from .pipeline_config import Pipeline
+
+if TYPE_CHECKING:
+    from .plan import Run
+
+
+def network_role(cfg: Config) -> str:
+    """Return 'teacher' for a network with branches, else 'plain'."""
+    branches = next(hosts(build_model(cfg)), None)
+    return 'plain' if branches is None else 'teacher'
+
+
+def takes_merged(cfg: Config) -> bool:
+    """Whether a student stage can start from an exported student.
+
+    Not so where the student itself trains what would merge, the pair of
+    ``block='sequential'``: nothing can take it apart again.
+    """
+    architecture = build_model(cfg).architecture
+    exported = deployed_model(cfg).state_dict()
+    try:
+        check_state_dict(
+            architecture,
+            merge_student(architecture, exported),
+            'an exported student',
+            may_lack=lambda key: is_branch_key(key) or is_lora_key(key),
+        )
+    except ValueError:
+        return False
+    return True
+
+
+def check_stages(pipeline: Pipeline, stages: Sequence[Run]) -> None:
+    """Raise ``ValueError`` if stages cannot follow one another like this."""
+    _check_roles(stages)
+    by_name = {stage.name: stage for stage in stages}
+    for index, stage in enumerate(stages):
+        where = f'stages[{index}] ({stage.name})'
+        if stage.load_from is not None:
+            _check_growth(where, stage, by_name[stage.load_from])
+        students = [one for one in stages[:index] if one.role == 'student']
+        if stage.role == 'student' and students:
+            _check_successor(where, stage, students)
+    if pipeline.until is not None:
+        _check_until(pipeline, stages)
+
+
+def _check_roles(stages: Sequence[Run]) -> None:
+    roles = [stage.role for stage in stages]
+    known = {stage.name: stage.role for stage in stages}
+    student = roles.index('student') if 'student' in roles else 0
+    if roles[-1] != 'student' or 'teacher' not in roles[:student]:
+        raise ValueError(
+            'the first stage must train a teacher (an ordinary config of a '
+            'network with branches), alone or out of a plain network, and '
+            'the last one a student (model.type=SupernetDistill), got '
+            f'{known}.'
+        )
+    grown = {stage.load_from for stage in stages}
+    idle = [
+        s.name for s in stages if s.role == 'plain' and s.name not in grown
+    ]
+    if idle:
+        raise ValueError(
+            f'the network of {idle} has no branches and nothing grows from '
+            f'it. Name it in a teacher stage, load_from={idle[0]!r}, or '
+            'leave it to `controls`.'
+        )
+
+
+def _check_growth(where: str, stage: Run, source: Run) -> None:
+    """Check that a stage takes all weights and adds only branches."""
+    if 'student' in (stage.role, source.role):
+        raise ValueError(
+            f'{where}: load_from={source.name!r} is between ordinary '
+            'trainings only; a student starts from its teacher and the best '
+            'student by itself.'
+        )
+    check_state_dict(
+        build_model(stage.cfg),
+        build_model(source.cfg).state_dict(),
+        f'{where}: load_from={source.name!r}',
+        may_lack=is_branch_key,
+    )
+
+
+def _check_successor(where: str, stage: Run, earlier: Sequence[Run]) -> None:
+    """Check that a student stage can start from any of the earlier ones."""
+    inherit = (stage.cfg.model.get('reuse') or {}).get('inherit', 'all')
+    if inherit != 'all':
+        raise ValueError(
+            f'{where}: model.reuse.inherit={inherit!r}, but a student stage '
+            'after another one starts from that student '
+            "(model.student_init). Set inherit='all'."
+        )
+    own = _architecture(stage.cfg)
+    others = [one.name for one in earlier if _architecture(one.cfg) != own]
+    if others and not takes_merged(stage.cfg):
+        raise ValueError(
+            f'{where} trains a pair of convolutions '
+            "(backbone.block='sequential'), which cannot start from the "
+            f'merged student of {others[0]}. Give both the same '
+            "model.architecture, or this one backbone.student_conv='merged'."
+        )
+
+
+def _check_until(pipeline: Pipeline, stages: Sequence[Run]) -> None:
+    roles = [stage.role for stage in stages]
+    first = roles.index('student')
+    if set(roles[first:]) != {'student'}:
+        raise ValueError(
+            '`until` needs all student stages after all others, since any '
+            'of them may be the last one, got '
+            f'{dict((stage.name, stage.role) for stage in stages)}.'
+        )
+    always = [stage.name for stage in stages[1 : first + 1]]
+    for index, control in enumerate(pipeline.controls):
+        at = control.restart_at
+        if at is not None and at not in always:
+            raise ValueError(
+                f'`controls[{index}].restart_at`={at!r} may be skipped '
+                f'(`until`). Name a stage that always runs: {always}.'
+            )
+
+
+def _architecture(cfg: Config) -> Mapping[str, Any]:
+    return cfg.model.architecture.to_dict()

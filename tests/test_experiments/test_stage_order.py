@@ -1,0 +1,162 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Which stages may follow one another; nothing is trained for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reducenet_mm.experiments.cost import TrainingCost
+from reducenet_mm.experiments.pipeline_config import (
+    Entry,
+    Pipeline,
+    read_pipeline,
+)
+from reducenet_mm.experiments.plan import Run, merged
+from reducenet_mm.experiments.saturation import Until
+from reducenet_mm.experiments.stage_order import (
+    check_stages,
+    network_role,
+    takes_merged,
+)
+
+PIPELINES = sorted(Path('configs/pipelines').glob('*.py'))
+DIGITS = Path('configs/reducenet/digits')
+PLAIN = DIGITS / 'plain8-w16_digits.py'
+TEACHER = DIGITS / 'reducenet8-w16-e4_digits_teacher.py'
+STUDENT = DIGITS / 'reducenet8-w16-e4_digits_student.py'
+PAIR = {'model.architecture.backbone.block': 'sequential'}
+
+
+def run_of(entry: Entry) -> Run:
+    """A planned run, but for its cost."""
+    cfg = merged(entry.config, entry.cfg_options)
+    is_student = 'architecture' in cfg.model
+    return Run(
+        name=entry.name,
+        role='student' if is_student else network_role(cfg),
+        config=entry.config,
+        options=entry.cfg_options,
+        cfg=cfg,
+        work_dir=Path('runs') / entry.name,
+        epochs=1,
+        cost=TrainingCost(1.0, 1, 1, (1, 8, 8)),
+        load_from=entry.load_from,
+    )
+
+
+def check(
+    *stages: tuple[str, Path, Mapping[str, Any]],
+    load_from: Mapping[str, str] | None = None,
+    restart_at: str | None = None,
+    until: Until | None = None,
+) -> list[str]:
+    """Check stages of (name, config, options); return their roles."""
+    sources = load_from or {}
+    entries = [
+        Entry(name, config, dict(options), load_from=sources.get(name))
+        for name, config, options in stages
+    ]
+    control = Entry('control', PLAIN, restart_at=restart_at)
+    pipeline = Pipeline(
+        PLAIN, 0, tuple(entries), (control,), 'accuracy/top1', until
+    )
+    runs = [run_of(entry) for entry in entries]
+    check_stages(pipeline, runs)
+    return [run.role for run in runs]
+
+
+SMALL = ('small', PLAIN, {})
+BIG = ('big', TEACHER, {})
+FIRST = ('first', STUDENT, {})
+SECOND = ('second', STUDENT, {})
+
+
+@pytest.mark.parametrize('path', PIPELINES, ids=lambda path: path.stem)
+def test_the_presets_are_in_order(path: Path) -> None:
+    pipeline = read_pipeline(path)
+    runs = [run_of(entry) for entry in pipeline.stages]
+    check_stages(pipeline, runs)
+    roles = [run.role for run in runs]
+    if 'grow' in path.stem:
+        assert roles == ['plain', 'teacher', 'student']
+        assert runs[1].cfg.model.backbone.zero_init_expand
+        assert runs[2].cfg.model.reuse['freeze'] == 'all'
+        assert runs[2].cfg.model.architecture.backbone.lora.kind == 'kxk_1x1'
+    if 'until' in path.stem:
+        names = ['reuse', 'soft_labels', 'features', 'lora']
+        assert [run.name for run in runs] == ['teacher', *names]
+        losses = [
+            sorted((run.cfg.model.distiller or {}).get('distill_losses', []))
+            for run in runs[1:]
+        ]
+        stages = [f'loss_stage{number}' for number in (1, 2, 3)]
+        kl = ['loss_kl']
+        assert losses == [[], kl, kl + stages, kl]
+        assert pipeline.until is not None
+        assert pipeline.until.patience is not None
+
+
+def test_good_orders() -> None:
+    assert check(BIG, FIRST, SECOND) == ['teacher', 'student', 'student']
+    grown = check(SMALL, BIG, FIRST, load_from={'big': 'small'})
+    assert grown == ['plain', 'teacher', 'student']
+
+
+def test_roles_are_checked() -> None:
+    with pytest.raises(ValueError, match='the last one a student'):
+        check(BIG)
+    with pytest.raises(ValueError, match='the first stage must train a tea'):
+        check(FIRST)
+    with pytest.raises(ValueError, match=r"\['small'\] has no branches and"):
+        check(SMALL, BIG, FIRST)
+
+
+def test_growing_is_strict() -> None:
+    wide = ('big', TEACHER, {'model.backbone.base_channels': 8})
+    with pytest.raises(
+        ValueError, match=r"stages\[1\] \(big\): load_from='small' does not"
+    ):
+        check(SMALL, wide, FIRST, load_from={'big': 'small'})
+    more = ('more', TEACHER, {'model.backbone.expansion': 2})
+    with pytest.raises(ValueError, match='with another `expansion`'):
+        check(BIG, more, FIRST, load_from={'more': 'big'})
+    with pytest.raises(ValueError, match='between ordinary trainings only'):
+        check(BIG, FIRST, SECOND, load_from={'second': 'first'})
+
+
+def test_a_later_student_inherits_all_of_the_earlier_one() -> None:
+    fresh = ('second', STUDENT, {'model.reuse.inherit': ['classifier']})
+    with pytest.raises(
+        ValueError, match=r"\(second\): model.reuse.inherit=\['classifier'\]"
+    ):
+        check(BIG, FIRST, fresh)
+
+
+def test_a_pair_cannot_start_from_what_is_merged() -> None:
+    cfg = merged(STUDENT, PAIR)
+    assert not takes_merged(cfg)
+    single = {**PAIR, 'model.architecture.backbone.student_conv': 'merged'}
+    assert takes_merged(merged(STUDENT, single))
+    assert takes_merged(merged(STUDENT, {}))
+    big = ('big', TEACHER, {'model.backbone.block': 'sequential'})
+    check(big, ('first', STUDENT, PAIR), ('second', STUDENT, PAIR))
+    with pytest.raises(ValueError, match='merged student of first'):
+        check(big, ('first', STUDENT, single), ('second', STUDENT, PAIR))
+
+
+def test_until_asks_for_stages_that_may_be_skipped() -> None:
+    until = Until(min_gain=0.1)
+    check(BIG, FIRST, SECOND, restart_at='first', until=until)
+    with pytest.raises(
+        ValueError, match=r"restart_at`='second' may be skipped .*\['first'\]"
+    ):
+        check(BIG, FIRST, SECOND, restart_at='second', until=until)
+    check(BIG, FIRST, SECOND, restart_at='second')
+    more = ('more', TEACHER, {})
+    with pytest.raises(ValueError, match='all student stages after all'):
+        check(BIG, FIRST, more, SECOND, until=until)
+    check(BIG, FIRST, more, SECOND)
