@@ -120,7 +120,7 @@ def test_results_quote_the_committed_step_costs(layout):
 def test_the_kills_of_the_page_are_those_of_the_files():
     page = (ROOT / 'docs/results.md').read_text(encoding='utf-8')
     files = sorted((ROOT / 'docs/results/kills').glob('*.json'))
-    assert len(files) == 8 and 'Eight ways of training' in page
+    assert len(files) == 12 and 'Twelve ways of training' in page
     for file in files:
         content = json.loads(file.read_text())
         assert f'results/kills/{file.name}' in page
@@ -139,3 +139,32 @@ def test_shell_scripts_are_called_with_enough_arguments():
             r'^require (\d+)', (ROOT / script).read_text(), re.MULTILINE
         )
         assert len(arguments.split()) >= int(required[1]), script
+
+
+@pytest.mark.parametrize(
+    'file',
+    sorted((ROOT / 'docs/results/overhead').glob('*.json')),
+    ids=lambda file: file.stem,
+)
+def test_overheads_are_small_and_quoted(file):
+    page = (ROOT / 'docs/results.md').read_text(encoding='utf-8')
+    percent = json.loads(file.read_text())['percent_of_epoch']
+    for name in ('seeding, cpu of loading', 'atomic writing'):
+        measured = percent[name]
+        assert measured['median'] <= 2
+        assert f'{measured["median"]:.2f} [{measured["quartile1"]:.2f}' in page
+
+
+def test_stages_in_which_less_trains_take_less_time():
+    page = (ROOT / 'docs/results.md').read_text(encoding='utf-8')
+    path = ROOT / 'docs/results/step-cost/stages.json'
+    measured = json.loads(path.read_text())
+    assert measured['targets']
+    for ratio, target in measured['targets'].items():
+        median = measured['ratios'][ratio]['median']
+        assert median <= target
+        assert f'{median:.3f} [' in page
+    for name, memory in measured['memory'].items():
+        keys = ('resident', 'peak')
+        sizes = [f'{memory[key] / 2**20:.1f} MiB' for key in keys]
+        assert f'| {" | ".join(sizes)} |' in page, name
