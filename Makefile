@@ -34,8 +34,10 @@ install: $(STAMP)  ## Install the package and its requirements.
 demo: $(STAMP)  ## Teacher, student, controls and report on real digits.
 	$(BIN)/python tools/reduce.py configs/pipelines/digits.py
 
+# A process per core, each with one thread: the networks are tiny.
 test: $(STAMP)  ## Run all tests.
-	$(BIN)/python -m pytest tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests \
+		--numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(LINT_STAMP)  ## Check style, spelling and types.
 	$(BIN)/python -m ruff check .

@@ -61,6 +61,14 @@ def test_the_chinese_readme_has_the_same_code(language):
     assert without_comments('README_zh-CN.md') == english
 
 
+def test_the_chinese_readme_has_the_same_sections():
+    english, chinese = (
+        re.findall(r'^## ', (ROOT / page).read_text(encoding='utf-8'), re.M)
+        for page in ('README.md', 'README_zh-CN.md')
+    )
+    assert len(english) == len(chinese)
+
+
 @pytest.mark.parametrize('page', PAGES)
 def test_every_path_named_exists(page):
     text = (ROOT / page).read_text(encoding='utf-8')
@@ -149,10 +157,12 @@ def test_shell_scripts_are_called_with_enough_arguments():
 def test_overheads_are_small_and_quoted(file):
     page = (ROOT / 'docs/results.md').read_text(encoding='utf-8')
     percent = json.loads(file.read_text())['percent_of_epoch']
-    for name in ('seeding, cpu of loading', 'atomic writing'):
-        measured = percent[name]
-        assert measured['median'] <= 2
+    names = ('seeding, cpu of loading', 'atomic writing')
+    for measured in (percent[name] for name in names):
         assert f'{measured["median"]:.2f} [{measured["quartile1"]:.2f}' in page
+    together = sum(percent[name]['median'] for name in names)
+    # The page says that images of 8x8 exceed the 2 % that are aimed at.
+    assert together <= (3 if file.stem == 'digits' else 2)
 
 
 def test_stages_in_which_less_trains_take_less_time():

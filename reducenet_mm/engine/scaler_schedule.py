@@ -15,7 +15,7 @@ UNITS = {'block': 1, 'stage': 2}
 GATES = ('expand', 'lambda_relu')
 """What can be annealed, in the words of ``supernet.View``."""
 
-HOOK = 'ScalerScheduleHook'
+HOOK, LEARNED_HOOK = 'ScalerScheduleHook', 'LearnedMaskHook'
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,15 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from reducenet_mm.engine.preflight import check_config, no_side_effects
-from reducenet_mm.engine.scaler_schedule import HOOK
+from reducenet_mm.engine.scaler_schedule import HOOK, LEARNED_HOOK
 from reducenet_mm.export.plain_config import plain_model_cfg
 from reducenet_mm.models.supernet import set_gates, ungraft
 from reducenet_mm.registry import HOOKS
 
 COUNTED = 'convolutions and linear layers'
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+FADING = (HOOK, LEARNED_HOOK)
+"""Hooks during whose time a student has branches."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,17 @@ def measure_training(cfg: Config) -> TrainingCost:
     )
 
 
+def fading_hooks(cfg: Config) -> list[dict[str, Any]]:
+    """Return the configs of the hooks that fade branches, see `FADING`."""
+    found = []
+    for hook in cfg.get('custom_hooks') or []:
+        name = hook['type']
+        name = name if isinstance(name, str) else name.__name__
+        if name.rpartition('.')[-1] in FADING:  # maybe after a scope
+            found.append(hook)
+    return found
+
+
 def _annealing(
     cfg: Config, model: BaseModel, batch: tuple[Tensor, Any], length: int
 ) -> float:
@@ -187,18 +200,22 @@ def _annealing(
         batch: Preprocessed batch and its labels.
         length: Iterations of an epoch.
     """
-    hooks = [h for h in cfg.get('custom_hooks', []) if h['type'] == HOOK]
+    hooks = fading_hooks(cfg)
     if not hooks:
         return 0.0
     loop = cfg.train_cfg
     epochs = loop.get('max_epochs')
     total = loop.max_iters if epochs is None else epochs * length
     network = getattr(model, 'architecture', model)
-    moving = HOOKS.build(hooks[0]).moving(
-        network, total, None if epochs is None else length
-    )
+    moving = [
+        unit
+        for hook in hooks
+        for unit in HOOKS.build(hook)
+        .expected(network, total, None if epochs is None else length)
+        .values()
+    ]
     student, added = step_multiply_adds(model, *batch), 0.0
-    for gates, ramp in moving.values():
+    for gates, ramp in moving:
         set_gates(gates, ramp.start)  # the work is the same at any other
         added += (step_multiply_adds(model, *batch) - student) * (
             ramp.end / total

@@ -11,6 +11,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from reducenet_mm.engine.launch import read_config
+
 from .budget import matched_epochs, restart_periods, schedule_options
 from .cost import TrainingCost, measure_training
 from .pipeline_config import Entry, Pipeline
@@ -126,6 +128,7 @@ def _named(entry: Entry) -> Iterator[None]:
 
 
 def _plan_stage(entry: Entry, pipeline: Pipeline, work_dir: Path) -> Run:
+    _refuse_inplace(entry)
     options = _base_options(entry, pipeline)
     cfg = merged(entry.config, options)
     is_student = 'architecture' in cfg.model
@@ -154,8 +157,19 @@ def _plan_stage(entry: Entry, pipeline: Pipeline, work_dir: Path) -> Run:
     )
 
 
+def _refuse_inplace(entry: Entry) -> None:
+    kind = str(read_config(str(entry.config), {}).model.get('type'))
+    if kind.rpartition('.')[-1] == 'InplaceDistill':
+        raise ValueError(
+            'model.type=InplaceDistill trains teacher and student in one '
+            'stage, so it is no stage of a pipeline. Train it by '
+            'tools/train.py, or compare it by tools/experiment.py.'
+        )
+
+
 def _plan_control(entry: Entry, pipeline: Pipeline, work_dir: Path) -> Run:
     """Plan a control as long as its config says."""
+    _refuse_inplace(entry)
     options = _base_options(entry, pipeline)
     cfg = merged(entry.config, options)
     if 'architecture' in cfg.model:

@@ -14,6 +14,7 @@ from typing import Any
 from mmengine.config import Config
 
 from .checks import check_keys, checked_int
+from .cost import fading_hooks
 
 ROUNDING = 1e-9
 """Differences of percentages are compared up to this."""
@@ -90,15 +91,19 @@ class Until:
             Values by dotted key, to be merged into ``cfg``.
 
         Raises:
-            ValueError: If the stage is not validated.
+            ValueError: If the stage is not validated, or could end while
+                branches fade.
         """
-        if cfg.get('val_dataloader') is None:
-            raise ValueError(
-                '`until` chooses on validation, but val_dataloader is not '
-                'set. Set it, val_evaluator and val_cfg.'
-            )
+        check_validated(cfg)
         if self.patience is None:
             return {}
+        if fading_hooks(cfg):
+            raise ValueError(
+                f'`until.patience`={self.patience} with a hook that fades '
+                'branches (custom_hooks): validation is at scaler 0, so the '
+                'stage could end, and its student be shipped, while they '
+                'fade. Leave `until.patience` out, or the hook.'
+            )
         interval = cfg.train_cfg.get('val_interval', 1)
         hook = 'default_hooks.early_stopping'
         options: dict[str, Any] = {
@@ -109,7 +114,8 @@ class Until:
             f'{hook}.min_delta': self.stage_min_gain or self.min_gain,
         }
         saved = cfg.get('default_hooks', {}).get('checkpoint', {})
-        if interval % saved.get('interval', -1):
+        every = saved.get('interval', -1)  # MMEngine's default: never
+        if every < 1 or interval % every:
             options['default_hooks.checkpoint.interval'] = interval
         return options
 
@@ -170,6 +176,17 @@ def judge(
             f'until.min_gain={until.min_gain:g}'
         )
     return Verdict(best, gains, end)
+
+
+def check_validated(cfg: Config) -> None:
+    """Raise ``ValueError`` unless a training is validated."""
+    for key in ('val_dataloader', 'val_evaluator', 'val_cfg'):
+        if cfg.get(key) is None:
+            raise ValueError(
+                'student stages are compared by validation, but '
+                f'{key} is not set. Set val_dataloader, val_evaluator and '
+                'val_cfg.'
+            )
 
 
 def best_of(students: Sequence[Trained]) -> int:

@@ -14,15 +14,25 @@ from reducenet_mm.models.supernet import hosts, is_branch_key, is_lora_key
 
 from .cost import build_model, deployed_model
 from .pipeline_config import Pipeline
+from .saturation import check_validated
 
 if TYPE_CHECKING:
     from .plan import Run
 
 
 def network_role(cfg: Config) -> str:
-    """Return 'teacher' for a network with branches, else 'plain'."""
-    branches = next(hosts(build_model(cfg)), None)
-    return 'plain' if branches is None else 'teacher'
+    """Return 'teacher' for a network with branches, else 'plain'.
+
+    Raises:
+        ValueError: If its branches are off, so that they would not train.
+    """
+    branches = [host for _, host in hosts(build_model(cfg))]
+    if any(host.scaler == 0 for host in branches):
+        raise ValueError(
+            'the branches are off (model.backbone.scaler=0), so no teacher '
+            'would be trained. Set model.backbone.scaler=1.'
+        )
+    return 'teacher' if branches else 'plain'
 
 
 def takes_merged(cfg: Config) -> bool:
@@ -56,6 +66,11 @@ def check_stages(pipeline: Pipeline, stages: Sequence[Run]) -> None:
         students = [one for one in stages[:index] if one.role == 'student']
         if stage.role == 'student' and students:
             _check_successor(where, stage, students)
+    students = [stage for stage in stages if stage.role == 'student']
+    if pipeline.until is not None or len(students) > 1:
+        for stage in stages:
+            if stage.role != 'plain':
+                check_validated(stage.cfg)
     if pipeline.until is not None:
         _check_until(pipeline, stages)
 
@@ -90,6 +105,13 @@ def _check_growth(where: str, stage: Run, source: Run) -> None:
             f'{where}: load_from={source.name!r} is between ordinary '
             'trainings only; a student starts from its teacher and the best '
             'student by itself.'
+        )
+    backbone = stage.cfg.model.get('backbone') or {}
+    if source.role == 'plain' and not backbone.get('zero_init_expand'):
+        raise ValueError(
+            f'{where}: load_from={source.name!r} grows branches on a trained '
+            'network, which would not start as that network. Set cfg_options='
+            "{'model.backbone.zero_init_expand': True} (block='postsum')."
         )
     check_state_dict(
         build_model(stage.cfg),

@@ -7,6 +7,7 @@ import copy
 from collections.abc import Mapping
 
 import torch
+from mmpretrain.models.backbones.resnet import BasicBlock
 from torch import Tensor, nn
 
 from .backbones.reduce_blocks import absorb_conv_biases
@@ -18,6 +19,12 @@ from .layers.merge import add_parallel
 from .supernet import hosts
 
 Conv = tuple[Tensor, Tensor | None]
+
+_NO_PLACE = (
+    '`{conv}.lora` has a norm, so merging it gives `{conv}` a bias, which '
+    'only the blocks of ReduceNet let their norms take over. Keep the branch '
+    'in this stage: give it the same `lora`.'
+)
 
 
 @torch.no_grad()
@@ -50,13 +57,21 @@ def merge_student(
         for name, host in hosts(architecture):
             prefix = f'{name}.' if name else ''
             if isinstance(host, ReduceConv2d):
-                _merge_lora(host, merged, prefix)
+                block = architecture.get_submodule(name.rpartition('.')[0])
+                _merge_lora(host, merged, prefix, _has_norm_after(block, host))
             elif isinstance(host, SequentialConv2d):
                 _merge_pair(host, merged, prefix)
     return merged
 
 
-def _merge_lora(host: ReduceConv2d, state: StateDict, prefix: str) -> None:
+def _has_norm_after(block: nn.Module, host: nn.Module) -> bool:
+    """Whether ``bn1`` of the block directly follows the host."""
+    return isinstance(block, BasicBlock) and block.conv1 is host
+
+
+def _merge_lora(
+    host: ReduceConv2d, state: StateDict, prefix: str, norm_after: bool
+) -> None:
     branch = f'{prefix}lora.'
     values = strip_prefix(state, branch)
     if not values or (host.lora is not None and _fits(host.lora, values)):
@@ -71,7 +86,7 @@ def _merge_lora(host: ReduceConv2d, state: StateDict, prefix: str) -> None:
         padding=host.padding,
         dilation=host.dilation,
     )
-    _put_conv(host, state, prefix, conv)
+    _put_conv(host, state, prefix, conv, norm_after)
     for key in values:
         del state[branch + key]
 
@@ -82,7 +97,7 @@ def _merge_pair(host: SequentialConv2d, state: StateDict, prefix: str) -> None:
     if values and _fits(host.expand, values):
         pair = copy.deepcopy(host.expand)
         pair.load_state_dict(values)
-        _put_conv(host, state, prefix, pair.merged())
+        _put_conv(host, state, prefix, pair.merged(), False)
         for key in values:
             del state[branch + key]
     weight, bias = f'{prefix}weight', f'{prefix}bias'
@@ -114,7 +129,11 @@ def _fits(module: nn.Module, values: Mapping[str, Tensor]) -> bool:
 
 
 def _put_conv(
-    host: nn.Conv2d, state: StateDict, prefix: str, conv: Conv
+    host: nn.Conv2d,
+    state: StateDict,
+    prefix: str,
+    conv: Conv,
+    norm_after: bool,
 ) -> None:
     """Write a merged convolution, its bias maybe into the norm after it.
 
@@ -128,15 +147,12 @@ def _put_conv(
         block = prefix.rstrip('.').rpartition('.')[0]
         mean = f'{block}.bn1.running_mean'
         around = {f'{prefix}bias': bias}
+        if mean in state and not norm_after:
+            raise ValueError(_NO_PLACE.format(conv=prefix.rstrip('.')))
         if mean in state:
             around[mean] = state[mean].double()
         absorbed = absorb_conv_biases(around)
         if f'{prefix}bias' in absorbed:
-            raise ValueError(
-                f'`{prefix}lora` has a norm, so merging it gives '
-                f'`{prefix.rstrip(".")}` a bias, which only the blocks of '
-                'ReduceNet let their norms take over. Keep the branch in '
-                'this stage: give it the same `lora`.'
-            )
+            raise ValueError(_NO_PLACE.format(conv=prefix.rstrip('.')))
         changed[mean] = absorbed[mean].to(state[mean].dtype)
     state.update(changed)

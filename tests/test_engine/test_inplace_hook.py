@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 
 from reducenet_mm import set_scaler
+from reducenet_mm.engine.hooks import InplaceHook
 from reducenet_mm.models.checkpoint_views import split_state_dict
 
 CONFIGS = 'configs/reducenet/digits/reducenet8-w16-e4_digits_'
@@ -127,6 +128,19 @@ def test_both_networks_are_measured_in_every_validation(whole):
     assert any(
         r['teacher/accuracy/top1'] != r['accuracy/top1'] for r in measured
     )
+
+
+@torch.no_grad()
+def test_the_students_answers_stay_its_own(whole):
+    """A head writes into the samples that it gets."""
+    (batch, *_) = whole.val_dataloader
+    answers = whole.model.val_step(batch)
+    before = [sample.pred_score.clone() for sample in answers]
+    hook = InplaceHook()
+    hook.before_val_epoch(whole)
+    hook.after_val_iter(whole, 0, batch, answers)
+    for sample, score in zip(answers, before, strict=True):
+        assert torch.equal(sample.pred_score, score)
 
 
 def accuracy(runner: Runner, state: dict, scaler: float) -> float:

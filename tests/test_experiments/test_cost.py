@@ -208,6 +208,22 @@ def test_fading_branches_cost_while_they_are_on(
     assert cost == pytest.approx(abrupt + added, rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    ('block', 'fades'), [('sequential', 0), ('postsum', 1)]
+)
+def test_a_hook_may_have_a_scope_before_its_name(
+    block: str, fades: int
+) -> None:
+    """Activations that fade cost nothing: only products are counted."""
+    cfg = Config.fromfile(f'{DIGITS}reducenet8-w16-e4_digits_student.py')
+    cfg.model.update(teacher_ckpt=None)
+    cfg.model.architecture.backbone.block = block
+    cfg.custom_hooks = None  # as MMEngine allows
+    abrupt = measure_training(cfg).per_image
+    cfg.custom_hooks = [dict(type='mmengine.ScalerScheduleHook')]
+    assert (measure_training(cfg).per_image > abrupt) == bool(fades)
+
+
 def test_an_incomplete_last_batch_may_be_dropped() -> None:
     cfg = Config.fromfile(f'{DIGITS}plain8-w16_digits.py')
     cfg.train_dataloader.drop_last = True

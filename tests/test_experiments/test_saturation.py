@@ -75,6 +75,8 @@ def test_a_gain_of_exactly_the_least_goes_on_whatever_the_rounding() -> None:
 def stage(**changes: Any) -> Config:
     content = dict(
         val_dataloader=dict(batch_size=1),
+        val_evaluator=dict(type='Accuracy'),
+        val_cfg=dict(type='ValLoop'),
         train_cfg=dict(max_epochs=9, val_interval=2),
         default_hooks=dict(checkpoint=dict(interval=3)),
     )
@@ -96,12 +98,19 @@ def test_a_stage_is_saved_where_it_is_validated() -> None:
     assert 'default_hooks.checkpoint.interval' not in (
         until.stage_options(often, 'acc')
     )
+    never = stage(default_hooks=dict(checkpoint=dict(interval=-1)))
+    saved = until.stage_options(never, 'acc')
+    assert saved['default_hooks.checkpoint.interval'] == 2
     strict = Until(min_gain=0.5, patience=4, stage_min_gain=0.2)
     delta = strict.stage_options(stage(), 'acc')
     assert delta['default_hooks.early_stopping.min_delta'] == 0.2
     assert Until(min_gain=0.5).stage_options(stage(), 'acc') == {}
     with pytest.raises(ValueError, match='val_dataloader is not set'):
         until.stage_options(stage(val_dataloader=None), 'acc')
+    fading = stage(custom_hooks=[dict(type='ScalerScheduleHook')])
+    with pytest.raises(ValueError, match='until.patience`=4 with a hook that'):
+        until.stage_options(fading, 'acc')
+    assert Until(min_gain=0.5).stage_options(fading, 'acc') == {}
 
 
 @pytest.mark.parametrize(

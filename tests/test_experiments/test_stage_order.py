@@ -31,6 +31,9 @@ STUDENT = DIGITS / 'reducenet8-w16-e4_digits_student.py'
 PAIR = {'model.architecture.backbone.block': 'sequential'}
 
 
+ZERO_INIT = {'model.backbone.zero_init_expand': True}
+
+
 def run_of(entry: Entry) -> Run:
     """A planned run, but for its cost."""
     cfg = merged(entry.config, entry.cfg_options)
@@ -102,8 +105,9 @@ def test_the_presets_are_in_order(path: Path) -> None:
 
 def test_good_orders() -> None:
     assert check(BIG, FIRST, SECOND) == ['teacher', 'student', 'student']
-    grown = check(SMALL, BIG, FIRST, load_from={'big': 'small'})
-    assert grown == ['plain', 'teacher', 'student']
+    grown = ('big', TEACHER, ZERO_INIT)
+    roles = check(SMALL, grown, FIRST, load_from={'big': 'small'})
+    assert roles == ['plain', 'teacher', 'student']
 
 
 def test_roles_are_checked() -> None:
@@ -116,7 +120,7 @@ def test_roles_are_checked() -> None:
 
 
 def test_growing_is_strict() -> None:
-    wide = ('big', TEACHER, {'model.backbone.base_channels': 8})
+    wide = ('big', TEACHER, {**ZERO_INIT, 'model.backbone.base_channels': 8})
     with pytest.raises(
         ValueError, match=r"stages\[1\] \(big\): load_from='small' does not"
     ):
@@ -124,8 +128,24 @@ def test_growing_is_strict() -> None:
     more = ('more', TEACHER, {'model.backbone.expansion': 2})
     with pytest.raises(ValueError, match='with another `expansion`'):
         check(BIG, more, FIRST, load_from={'more': 'big'})
+    with pytest.raises(ValueError, match='would not start as that network'):
+        check(SMALL, BIG, FIRST, load_from={'big': 'small'})
     with pytest.raises(ValueError, match='between ordinary trainings only'):
         check(BIG, FIRST, SECOND, load_from={'second': 'first'})
+
+
+def test_branches_that_are_off_are_no_teacher() -> None:
+    off = ('big', TEACHER, {'model.backbone.scaler': 0.0})
+    with pytest.raises(ValueError, match=r'model\.backbone\.scaler=1'):
+        check(off, FIRST)
+
+
+@pytest.mark.parametrize('key', ['val_dataloader', 'val_evaluator'])
+def test_stages_that_are_compared_are_validated(key: str) -> None:
+    blind = ('big', TEACHER, {key: None})
+    check(blind, FIRST)
+    with pytest.raises(ValueError, match=f'but {key} is not set'):
+        check(blind, FIRST, SECOND)
 
 
 def test_a_later_student_inherits_all_of_the_earlier_one() -> None:

@@ -209,3 +209,25 @@ def test_a_bias_that_nothing_can_take_is_refused():
     student = grafted(False, KINDS['pair']).state_dict()  # leaves none
     target = grafted(False)
     load(target, merge_student(target, student))
+
+
+class NormFirst(nn.Module):
+    """A block whose ``bn1`` is before ``conv1``."""
+
+    def __init__(self):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(3)
+        self.conv1 = nn.Conv2d(3, 4, 3, padding=1, bias=False)
+
+    def forward(self, x):
+        return self.conv1(self.bn1(x).relu())
+
+
+def test_a_norm_before_the_convolution_does_not_take_its_bias():
+    student, target = (
+        graft(nn.Sequential(NormFirst()), r'0\.conv1', lora=lora)
+        for lora in (KINDS['point'], None)
+    )
+    randomise_norms(student)
+    with pytest.raises(ValueError, match=r'gives `0\.conv1` a bias'):
+        merge_student(target, student.state_dict())

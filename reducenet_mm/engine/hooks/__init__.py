@@ -3,6 +3,7 @@ from .early_stopping_hook import ResumableEarlyStoppingHook
 from .exact_resume_hook import ExactResumeHook
 from .finite_loss_hook import FiniteLossHook
 from .inplace_hook import InplaceHook
+from .learned_mask_hook import LearnedMaskHook
 from .memory_format_hook import MemoryFormatHook
 from .scaler_schedule_hook import ScalerScheduleHook
 from .seeded_step_hook import SeededStepHook
@@ -13,6 +14,7 @@ __all__ = [
     'ExactResumeHook',
     'FiniteLossHook',
     'InplaceHook',
+    'LearnedMaskHook',
     'MemoryFormatHook',
     'ResumableEarlyStoppingHook',
     'ScalerScheduleHook',

@@ -71,9 +71,11 @@ class InplaceHook(Hook):
         """Let the teacher answer the same batch."""
         model = _unwrap(runner.model)
         assert self._evaluator is not None  # before_val_epoch has run
-        data = model.data_preprocessor(data_batch, False)
+        # Heads write into the samples that they get: not into the student's.
+        batch = copy.deepcopy(data_batch)
+        data = model.data_preprocessor(batch, False)
         answers = model.teacher(**data, mode='predict')
-        self._evaluator.process(data_samples=answers, data_batch=data_batch)
+        self._evaluator.process(data_samples=answers, data_batch=batch)
 
     def after_val_epoch(
         self, runner: Runner, metrics: dict[str, float] | None = None

@@ -102,17 +102,17 @@ class ScalerScheduleHook(Hook):
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
         network = getattr(model, 'architecture', model)
-        loop, length = runner.train_loop, None
-        if isinstance(loop, EpochBasedTrainLoop):
-            # The dataloader is shorter in an epoch that is being completed.
-            length = loop.max_iters // loop.max_epochs
-        moving = self.moving(network, loop.max_iters, length)
-        gates = {k: v for unit in moving.values() for k, v in unit[0].items()}
+        gates = self._find_gates(network)
         _check_model(model, gates)
         if getattr(model, 'trained_branches', ()):
             model.annealed = True
         elif is_model_wrapper(runner.model):
             _check_wrapper(runner.model, gates)
+        loop, length = runner.train_loop, None
+        if isinstance(loop, EpochBasedTrainLoop):
+            # The dataloader is shorter in an epoch that is being completed.
+            length = loop.max_iters // loop.max_epochs
+        moving = self.moving(network, loop.max_iters, length)
         self._moving = list(moving.values())
         ramps = {unit: ramp for unit, (_, ramp) in moving.items()}
         _log(runner, len(gates), ramps)
@@ -134,6 +134,12 @@ class ScalerScheduleHook(Hook):
         units = self._find_units(network, self._find_gates(network))
         ramps = self.schedule.ramps(list(units), total, epoch_length)
         return {unit: (units[unit], ramp) for unit, ramp in ramps.items()}
+
+    def expected(
+        self, network: nn.Module, total: int, epoch_length: int | None
+    ) -> dict[str, tuple[dict[str, Gated], Ramp]]:
+        """Return what to count the cost of a training by; as `moving`."""
+        return self.moving(network, total, epoch_length)
 
     def before_train_iter(
         self,
@@ -226,6 +232,12 @@ def _check_model(model: nn.Module, gates: dict[str, Gated]) -> None:
             'would be those of the student without branches, kept while it '
             "trains with them. Set model.norm_stats to 'live' or "
             "'inherited'."
+        )
+    if getattr(model, 'student_init', None) is not None:
+        raise ValueError(
+            f'model.student_init={model.student_init!r} with {HOOK}: that '
+            'student has trained without branches, so the network with them '
+            'would be neither it nor the teacher. Leave one of the two out.'
         )
     fading = any(gated.gate == 'expand' for gated in gates.values())
     if getattr(model, 'trained_branches', ()) and not fading:

@@ -13,6 +13,7 @@ from typing import Any
 from reducenet_mm.engine.launch import read_config
 
 from ..pipeline_config import check_keys, checked_int, flatten
+from .taken import Files, taken_options
 
 CAMPAIGN_KEYS = {
     'arms',
@@ -30,6 +31,7 @@ ARM_KEYS = {
     'match',
     'needs',
     'restart_after',
+    'take',
     'times',
 }
 REGIME_KEYS = {'control', 'doubled', 'teacher'}
@@ -44,7 +46,8 @@ class Arm:
     Attributes:
         name: Unique in the campaign; also the name of its folder.
         config: Training config.
-        options: Overrides of it, by dotted key.
+        options: Overrides of it, by dotted key, what it takes from other
+            configs included.
         epochs: Its length if not the config's own.
         match: The arm whose total training cost this one shall have.
         times: The cost as a multiple of that.
@@ -125,7 +128,8 @@ def read_campaign(
             '`arms` must be a dict of at least one arm: name -> dict('
             f'config=...), got {raw!r}.'
         )
-    arms = {name: _arm(source, name, raw[name], common) for name in raw}
+    files = Files(source.parent)
+    arms = {name: _arm(source, name, raw[name], common, files) for name in raw}
     for arm in arms.values():
         for key, name in arm.named():
             _check_arm(f'arms.{arm.name}.{key}', name, arms)
@@ -172,7 +176,13 @@ def in_order(arms: Mapping[str, Arm]) -> list[Arm]:
     return ordered
 
 
-def _arm(source: Path, name: str, item: Any, common: Mapping[str, Any]) -> Arm:
+def _arm(
+    source: Path,
+    name: str,
+    item: Any,
+    common: Mapping[str, Any],
+    files: Files,
+) -> Arm:
     where = f'arms.{name}'
     if not isinstance(item, Mapping):
         raise ValueError(f'`{where}` must be a dict, got {item!r}.')
@@ -192,13 +202,15 @@ def _arm(source: Path, name: str, item: Any, common: Mapping[str, Any]) -> Arm:
             f'`{where}.config`={item["config"]!r} is not there: {config} '
             f'(relative to the campaign config {source}).'
         )
-    options = {**common, **flatten(item.get('cfg_options') or {})}
+    taken = taken_options(where, item['config'], item.get('take', {}), files)
+    own = flatten(item.get('cfg_options') or {})
+    options = {**taken, **common, **own}
     needs = flatten(item.get('needs') or {})
-    taken = sorted((SET_BY_CAMPAIGN | set(needs)) & set(options))
-    if taken:
+    decided = sorted((SET_BY_CAMPAIGN | set(needs)) & set(options))
+    if decided:
         raise ValueError(
-            f'`{where}.cfg_options` sets {taken}, which the campaign decides '
-            'by `seeds` and `needs`. Remove it.'
+            f'`{where}.cfg_options` sets {decided}, which the campaign '
+            'decides by `seeds` and `needs`. Remove it.'
         )
     _check_length(where, item)
     return Arm(

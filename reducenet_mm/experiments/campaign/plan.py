@@ -223,12 +223,14 @@ def _merged(arm: Arm, options: Mapping[str, Any]) -> Config:
 def _measure(
     cfg: Config, measured: dict[str, tuple[TrainingCost, NetworkSize]]
 ) -> tuple[TrainingCost, NetworkSize]:
-    """Measure an arm, or take what was measured of the same network."""
+    """Measure an arm, or take what was measured of the same training."""
     fields = (
         'model',
         'data_preprocessor',
         'train_dataloader',
         'optim_wrapper',
+        'custom_hooks',  # a scaler's schedule, and how long it takes
+        'train_cfg',
     )
     content = cfg.to_dict()
     key = content_hash({name: content.get(name) for name in fields})

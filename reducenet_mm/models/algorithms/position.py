@@ -11,7 +11,10 @@ from reducenet_mm.datasets.seeded import mix_seeds
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
-    """Where a training is: the same in all processes and after resuming.
+    """Where a training is: the same after resuming.
+
+    In all processes too, unless ``randomness.diff_rank_seed`` gives each a
+    seed of its own.
 
     Attributes:
         seed: The Runner's.

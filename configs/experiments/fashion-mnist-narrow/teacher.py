@@ -1,0 +1,43 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+# 2,000 training images, shrunk to 14x14 so that five seeds fit two CPU cores,
+# but a network of 2, 4 and 8 channels: far too narrow.
+_base_ = [
+    '../../_base_/models/reducenet_cifar.py',
+    '../../_base_/datasets/fashion-mnist.py',
+    '../../_base_/schedules/sgd_cosine.py',
+    '../../_base_/default_runtime.py',
+]
+
+shrink = dict(type='Resize', scale=(14, 14), interpolation='area')
+train_pipeline = [
+    dict(type='SeedSample'),
+    shrink,
+    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+    dict(type='PackInputs'),
+]
+test_pipeline = [shrink, dict(type='PackInputs')]
+
+model = dict(
+    backbone=dict(depth=8, base_channels=2, expansion=8, in_channels=1),
+    head=dict(in_channels=8),
+)
+train_dataloader = dict(
+    batch_size=100,
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(train_size=2000, dataset=dict(pipeline=train_pipeline)),
+)
+val_dataloader = dict(
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(dataset=dict(pipeline=test_pipeline)),
+)
+test_dataloader = dict(
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(pipeline=test_pipeline),
+)
+optim_wrapper = dict(optimizer=dict(weight_decay=5e-4))
+param_scheduler = dict(periods=[100])
+train_cfg = dict(max_epochs=100, val_interval=100)
+default_hooks = dict(checkpoint=dict(interval=100))

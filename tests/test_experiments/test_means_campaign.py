@@ -1,0 +1,288 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""The arms of ``configs/experiments/_base_/means.py``, each run for real.
+
+Few images and steps, but all arms in order: each starts from the checkpoints
+that the arms before it have left.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import Tensor
+
+from reducenet_mm.engine.launch import read_config
+from reducenet_mm.experiments.campaign.config import (
+    Campaign,
+    in_order,
+    needed_arms,
+    read_campaign,
+)
+from reducenet_mm.experiments.campaign.plan import PlannedArm, plan_arms
+from tests.tiny_data import use_tiny_data
+
+EXPERIMENTS = Path('configs/experiments')
+CAMPAIGNS = sorted(EXPERIMENTS.glob('[!_]*/means.py'))
+ARMS = list(read_campaign(EXPERIMENTS / 'digits-few/means.py').arms)
+STEPS = 8
+
+STUDENT = r'(?!.*\.expand\.).*'
+MAIN = r'backbone\.layer\d\.0\.conv1\.weight'
+BODY = rf'(?!head){STUDENT}'
+LORA = r'.*\.lora\..*'
+ALL = '.*'
+TRAINED = dict(
+    keep_classifier=BODY,
+    keep_norms=rf'(?!.*(bn|downsample\.1)){BODY}',
+    main_conv=MAIN,
+    june=rf'{MAIN}|.*\.downsample\..*',
+    lora_kxk=LORA,
+    lora_weight=LORA,
+    grow_shrink=LORA,
+    new_conv=r'backbone\.layer\d\.0\.conv1\.(weight|bias)',
+    head_of_teacher=BODY,
+    head_of_plain=BODY,
+    head_of_random=BODY,
+    grown=ALL,
+    inplace=ALL,
+    inplace_sandwich=ALL,
+    inplace_netaug=ALL,
+    **dict.fromkeys([name for name in ARMS if 'teacher_' in name], ALL),
+)
+"""Parameters that train, as a regular expression; else all of the student."""
+
+STAGES = {f'loss_stage{i}' for i in (1, 2, 3)}
+SOFT = dict(
+    inherit=set(),
+    june=set(),
+    inplace_netaug=set(),
+    dkd={'loss_dkd'},
+    dist={'loss_dist'},
+    features=STAGES,
+    attention=STAGES,
+    soft_features={'loss_kl', *STAGES},
+    inplace_sandwich={'loss_kl', 'sandwich_0.loss_kl'},
+)
+"""Losses on the teacher's records, if not the soft labels' alone."""
+
+
+class Watch(Hook):
+    """Keep the parameters before the training, and the last losses."""
+
+    priority = 'LOWEST'
+
+    def before_train(self, runner: Runner) -> None:
+        self.before = parameters(runner)
+
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs) -> None:
+        self.losses = {k: float(v) for k, v in outputs.items()}
+
+
+def parameters(runner: Runner) -> dict[str, Tensor]:
+    network = getattr(runner.model, 'architecture', runner.model)
+    return {n: p.detach().clone() for n, p in network.named_parameters()}
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Every arm, trained for a few steps on a few digits."""
+    folder = tmp_path_factory.mktemp('means')
+    campaign = read_campaign(EXPERIMENTS / 'digits-few/means.py')
+    watches, after = {}, {}
+    for arm in in_order(campaign.arms):
+        needs = {
+            key: str(folder / name / 'epoch_1.pth')
+            for key, name in arm.needs.items()
+        }
+        cfg = read_config(str(arm.config), {**arm.options, **needs})
+        cfg.merge_from_dict(
+            {
+                'work_dir': str(folder / arm.name),
+                'experiment_name': f'{folder.name}_{arm.name}',
+                'train_cfg.max_epochs': 1,
+                'train_cfg.val_interval': 1,
+                'param_scheduler.periods': [1],
+                'default_hooks.checkpoint.interval': 1,
+                'train_dataloader.batch_size': 4,
+                'train_dataloader.dataset.indices': 4 * STEPS,
+                'val_dataloader.dataset.indices': 8,
+            }
+        )
+        runner = Runner.from_cfg(cfg)
+        watches[arm.name] = watch = Watch()
+        runner.register_hook(watch)
+        runner.train()
+        after[arm.name] = parameters(runner)
+    return SimpleNamespace(campaign=campaign, watches=watches, after=after)
+
+
+@pytest.mark.parametrize('name', ARMS)
+def test_an_arm_trains_what_it_should(
+    runs: SimpleNamespace, name: str
+) -> None:
+    before, after = runs.watches[name].before, runs.after[name]
+    changed = {
+        key for key in after if not torch.equal(after[key], before[key])
+    }
+    wanted = TRAINED.get(name, STUDENT)
+    assert changed == {key for key in after if re.fullmatch(wanted, key)}
+
+
+@pytest.mark.parametrize('name', ARMS)
+def test_an_arm_has_the_losses_of_its_means(
+    runs: SimpleNamespace, name: str
+) -> None:
+    losses = runs.watches[name].losses
+    distils = 'model.architecture.type' in runs.campaign.arms[name].options
+    soft = SOFT.get(name, {'loss_kl'} if distils else set())
+    found = {k for k in losses if k.startswith('distill.')}
+    assert found == {f'distill.{loss}' for loss in soft}
+    assert ('student.loss' in losses) == distils
+    assert ('teacher.loss' in losses) == name.startswith('inplace')
+    bad = {k: v for k, v in losses.items() if not -1e-6 < v < 1e4}
+    assert not bad
+
+
+def test_frozen_classifiers_are_whose_they_are_said_to_be(
+    runs: SimpleNamespace,
+) -> None:
+    key = 'head.fc.weight'
+    for name, source in (
+        ('head_of_teacher', 'teacher_e8'),
+        ('head_of_plain', 'plain'),
+    ):
+        assert torch.equal(runs.after[name][key], runs.after[source][key])
+    random = runs.after['head_of_random'][key]
+    # Kaiming's: sqrt(2 / inputs); MMPretrain's default would be 0.01.
+    assert float(random.std()) == pytest.approx((2 / 16) ** 0.5, rel=0.15)
+    # All else starts alike.
+    first, *others = (
+        runs.watches[f'head_of_{one}'].before
+        for one in ('teacher', 'plain', 'random')
+    )
+    body = [key for key in first if not key.startswith('head')]
+    for other in others:
+        assert all(torch.equal(first[key], other[key]) for key in body)
+
+
+def test_what_is_grown_starts_as_the_small_network(
+    runs: SimpleNamespace,
+) -> None:
+    grown, small = runs.watches['grown'].before, runs.after['plain']
+    assert all(torch.equal(grown[key], small[key]) for key in small)
+    added = grown.keys() - small.keys()
+    assert added
+    assert all('.expand.' in key for key in added)
+
+
+def test_third_stages_start_from_the_student_of_soft_labels(
+    runs: SimpleNamespace,
+) -> None:
+    student = runs.after['soft_e8']
+    for name in ('soft_again', 'lora_kxk', 'lora_weight'):
+        start = runs.watches[name].before
+        assert all(torch.equal(start[key], student[key]) for key in student)
+
+
+@pytest.mark.parametrize('path', CAMPAIGNS, ids=lambda path: path.parent.name)
+def test_every_data_set_has_the_same_arms(path: Path) -> None:
+    campaign = read_campaign(path)
+    assert list(campaign.arms) == ARMS
+    assert len(campaign.seeds) == 5
+    assert campaign.regime == dict(
+        control='plain_matched', doubled='plain_double', teacher='teacher_e8'
+    )
+
+
+def matched_pairs(campaign: Campaign) -> list[tuple[str, str]]:
+    """Arms with their plain controls."""
+    return [
+        (arm.name, arm.control)
+        for arm in campaign.arms.values()
+        if arm.control in ('plain_matched', 'plain_double')
+    ]
+
+
+@pytest.fixture(scope='module')
+def plan() -> dict[str, PlannedArm]:
+    """Lengths and costs of some arms, and of what they depend on."""
+    campaign = read_campaign(EXPERIMENTS / 'digits-few/means.py')
+    names = ['linear', 'learned_mask', 'inplace', 'lora_kxk']
+    names += ['plain_matched', 'plain_double']
+    wanted = {'soft_e8', *names}
+    for name in list(wanted):
+        wanted.update(needed_arms(campaign.arms, name))
+    arms = {
+        name: dataclasses.replace(arm, control=None)
+        for name, arm in campaign.arms.items()
+        if name in wanted
+    }
+    return plan_arms(dataclasses.replace(campaign, arms=arms))
+
+
+def test_costs_by_hand(plan: dict[str, PlannedArm]) -> None:
+    cost = {name: arm.cost.per_image for name, arm in plan.items()}
+    stem = 64 * 9 * 4  # 8x8 outputs of 4 channels; images need no gradient
+    plain = plan['plain_matched'].size.multiply_adds
+    teacher = plan['teacher_e8'].size.multiply_adds
+    branches = teacher - plain
+    assert cost['teacher_e8'] == 3 * teacher - stem
+    assert cost['plain_matched'] == 3 * plain - stem
+    assert cost['soft_e8'] == cost['plain_matched'] + teacher
+    assert cost['inplace'] == cost['plain_matched'] + cost['teacher_e8']
+    # In half of the steps there are branches, whose weights do not train.
+    assert cost['linear'] == cost['soft_e8'] + 0.5 * 2 * branches
+    # Of three, each is there for 2/3 of that on average.
+    assert cost['learned_mask'] == pytest.approx(
+        cost['soft_e8'] + 0.5 * 2 / 3 * 2 * branches
+    )
+
+
+def test_arms_cost_what_their_controls_cost(
+    plan: dict[str, PlannedArm],
+) -> None:
+    campaign = read_campaign(EXPERIMENTS / 'digits-few/means.py')
+    pairs = matched_pairs(campaign)
+    assert ('lora_kxk', 'plain_double') in pairs
+    for name, control in pairs:
+        arm, times = campaign.arms[name], campaign.arms[control].times
+        assert arm.name == 'soft_e8' or arm.match == 'soft_e8'
+        assert arm.times == times
+    for name, control in pairs:
+        if name in plan:
+            total = plan[name].total_multiply_adds
+            matched = plan[control].total_multiply_adds
+            assert total == pytest.approx(matched, rel=0.02)
+
+
+def test_the_narrow_fashion_data(tmp_path: Path) -> None:
+    folder = EXPERIMENTS / 'fashion-mnist-narrow'
+    cfg = Config.fromfile(folder / 'teacher.py')
+    assert cfg.train_dataloader.dataset.train_size == 2000
+    cfg = use_tiny_data(copy.deepcopy(cfg), tmp_path)
+    cfg.merge_from_dict(
+        {
+            'work_dir': str(tmp_path / 'work'),
+            'experiment_name': tmp_path.name,
+            'train_cfg.max_epochs': 1,
+            'param_scheduler.periods': [1],
+        }
+    )
+    runner = Runner.from_cfg(cfg)
+    shapes = {batch['inputs'][0].shape for batch in runner.train_dataloader}
+    assert shapes == {(1, 14, 14)}
+    runner.train()
+    runner.test()
+    backbone = Config.fromfile(folder / 'plain.py').model.backbone
+    supernet = dict(cfg.model.backbone, type='PlainResNet')
+    del supernet['expansion'], supernet['block']
+    assert backbone == supernet
