@@ -1,8 +1,8 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-# Every means of bringing the teacher into the student, as arms, and the three
-# claims of the idea. Beside the campaign's own file lie teacher.py and
-# plain.py; everything else is taken from configs/_base_ and from the files
-# here.
+# Every means of bringing the teacher into the student, as arms, the three
+# claims of the idea, and what needs no supernet. Beside the campaign's own
+# file lie teacher.py, plain.py and wide.py; everything else is taken from
+# configs/_base_ and from the files here.
 #
 # A means gets the total cost of soft_e8, its teachers' included: its own stage
 # is longer the cheaper its steps or its teacher are. So plain_matched is the
@@ -89,6 +89,11 @@ def inplace(name: str) -> dict:
     )
 
 
+def at_this_cost(name: str) -> dict:
+    """An arm of arms.py, at the total cost of soft_e8."""
+    return dict(_base_.arms[name], match='soft_e8', control='plain_matched')
+
+
 def block_teacher(name: str) -> dict:
     """A teacher of another block; its student's size is the plain one's."""
     return dict(
@@ -116,11 +121,16 @@ arms = dict(
     _delete_=True,
     # Claim 1: bigger teachers, by expansion, teach better.
     teacher_e1=_base_.arms['teacher_e1'],
+    teacher_e2=_base_.arms['teacher_e2'],
     teacher_e4=_base_.arms['teacher_e4'],
     teacher_e8=_base_.arms['teacher_e8'],
     soft_e1=student(
         options={'model.architecture.backbone.expansion': 1},
         needs={'model.teacher_ckpt': 'teacher_e1'},
+    ),
+    soft_e2=student(
+        options={'model.architecture.backbone.expansion': 2},
+        needs={'model.teacher_ckpt': 'teacher_e2'},
     ),
     soft_e4=student(
         options={'model.architecture.backbone.expansion': 4},
@@ -130,8 +140,17 @@ arms = dict(
     # The plain network: for as long as a stage, and the controls.
     plain=_base_.arms['plain'],
     plain_matched=_base_.arms['plain_matched'],
+    plain_restart=_base_.arms['plain_restart'],
     plain_double=_base_.arms['plain_double'],
-    # Weight reuse: on the labels alone, as published, and with soft labels.
+    # Without a supernet: the same teacher and a fresh student, a teacher of
+    # its own, and the plain network as its own teacher.
+    wide=_base_.arms['wide'],
+    fresh_e8=at_this_cost('fresh_e8'),
+    from_wide=at_this_cost('from_wide'),
+    from_itself=at_this_cost('from_itself'),
+    # Weight reuse: none, on the labels alone, as published, and with soft
+    # labels.
+    soft_only=student(options={'model.reuse.inherit': []}),
     inherit=student(options={'model.distiller': None}),
     june=student(reuse('published_june'), {'model.distiller': None}),
     head=student(
@@ -220,6 +239,7 @@ comparisons = [
         if name not in ('_delete_', 'soft_e8')
         and arm.get('control') == 'plain_matched'
     ],
+    ('soft_only', 'fresh_e8'),
     ('linear', 'learned_mask'),
     ('lora_kxk', 'soft_again'),
     ('lora_weight', 'soft_again'),

@@ -6,7 +6,7 @@ model = dict(
         _delete_=True,
         type='PlainResNet',
         depth=8,
-        base_channels=8,
+        base_channels=4,
         in_channels=1,
     )
 )

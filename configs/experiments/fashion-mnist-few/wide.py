@@ -2,4 +2,4 @@
 # About as many multiply-adds as the teacher of expansion 8.
 _base_ = './plain.py'
 
-model = dict(backbone=dict(base_channels=19), head=dict(in_channels=76))
+model = dict(backbone=dict(base_channels=9), head=dict(in_channels=36))
