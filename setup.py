@@ -49,8 +49,12 @@ setup(
     python_requires='>=3.10,<3.14',
     install_requires=read_requirements('runtime'),
     extras_require={
-        name: read_requirements(name)
-        for name in ('lite', 'full', 'tests', 'lint')
+        **{
+            name: read_requirements(name)
+            for name in ('lite', 'full', 'onnx', 'lint')
+        },
+        # No test is skipped for want of a package.
+        'tests': read_requirements('tests') + read_requirements('onnx'),
     },
     zip_safe=False,
 )

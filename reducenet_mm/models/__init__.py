@@ -1,7 +1,7 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
 """Layers, views, backbones. ``algorithms`` is imported on demand only."""
 
-from .backbones import PlainResNet, ReduceNet
+from .backbones import GraftedBackbone, PlainResNet, ReduceNet
 from .layers import ExpandBranch, LambdaReLU, ReduceConv2d
 from .supernet import (
     STUDENT,
@@ -18,6 +18,7 @@ __all__ = [
     'STUDENT',
     'TEACHER',
     'ExpandBranch',
+    'GraftedBackbone',
     'LambdaReLU',
     'PlainResNet',
     'ReduceConv2d',

@@ -21,6 +21,27 @@ from .supernet import is_branch_key
 ARCHITECTURE = 'architecture.'
 OVERLAY = 'teacher_overlay.'
 
+STEM_BIAS = 'conv1.bias'
+"""Key, in a ResNet, that is there only once its norms have been folded."""
+
+IS_DISTILLATION = (
+    'is a distillation checkpoint (keys architecture.*), the model is a plain '
+    "classifier, so nothing of it would be loaded. Use the student's config. "
+    "With the teacher's, tools/test.py takes it too (--scaler 1: the teacher, "
+    '0: the student), and tools/export.py writes the student alone.'
+)
+IS_DEPLOYED = (
+    'has its norms folded (switch_to_deploy), the model has not: set '
+    'model.backbone.deploy=True.'
+)
+IS_NOT_DEPLOYED = (
+    'has norms, and those of the model are folded (backbone.deploy=True): '
+    "leave out `deploy`, or convert the checkpoint with MMPretrain's "
+    'tools/model_converters/reparameterize_model.py and '
+    'model.backbone.scaler=0.'
+)
+"""How messages go on about a checkpoint that does not go with the model."""
+
 StateDict = dict[str, Tensor]
 
 
@@ -61,6 +82,32 @@ def split_state_dict(
         teacher = {**supernet, **overlay} if overlay else None
     student = {k: v for k, v in supernet.items() if not is_branch_key(k)}
     return teacher, student
+
+
+def check_plain_state_dict(
+    state_dict: Mapping[str, Tensor], folded: bool | None = None
+) -> None:
+    """Raise if a plain network is given a checkpoint of another kind.
+
+    MMEngine loads what fits, maybe nothing, and only warns.
+
+    Args:
+        state_dict: The network's, or its backbone's own.
+        folded: Whether the norms of the backbone are folded; None if the
+            state dict is not a backbone's own.
+
+    Raises:
+        ValueError: If it is an algorithm's, or only one of state dict and
+            backbone has its norms folded.
+    """
+    if is_distill_state_dict(state_dict):
+        raise ValueError(f'this {IS_DISTILLATION}')
+    stem = STEM_BIAS.replace('bias', 'weight')
+    if folded is None or stem not in state_dict:
+        return
+    if folded != (STEM_BIAS in state_dict):
+        cause = IS_NOT_DEPLOYED if folded else IS_DEPLOYED
+        raise ValueError(f'this checkpoint {cause}')
 
 
 def resolve_checkpoint(path: str, config_key: str) -> str:
@@ -208,6 +255,10 @@ def _likely_cause(
             'This is a distillation checkpoint, not a plain network: give '
             'the checkpoint of the stage that trained the teacher.'
         )
+    stem = f'backbone.{STEM_BIAS}'
+    if stem in unexpected or stem in missing:
+        cause = IS_DEPLOYED if stem in unexpected else IS_NOT_DEPLOYED
+        return f'It {cause}'
     if missing and all(map(is_branch_key, missing)) and not unexpected:
         return (
             'It is a plain network without branches (an exported student?): '

@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
 from torch import nn
 
+from .graft_targets import TARGET_ROLES, Targets, all_convs, match_names
+from .graftable import check_graftable, is_other_conv
 from .layers.host import EXPAND, LORA, hosts
 
 ModuleT = TypeVar('ModuleT', bound=nn.Module)
-Targets = str | Sequence[str] | Callable[[str, nn.Conv2d], bool]
 
 
 def replace_convs(
@@ -35,7 +35,12 @@ def replace_convs(
             unchanged then.
     """
     chosen = _select_convs(model, targets)
-    built = {name: build(conv) for name, conv in chosen.items()}
+    built = {}
+    for name, conv in chosen.items():
+        try:
+            built[name] = build(conv)
+        except ValueError as error:
+            raise ValueError(f'cannot graft `{name}`: {error}') from error
     for name, layer in built.items():
         replace_module(model, name, layer)
     return model
@@ -51,33 +56,32 @@ def _select_convs(
     model: nn.Module,
     targets: Targets,
 ) -> dict[str, nn.Conv2d]:
-    inside = tuple(f'{name}.' if name else '' for name, _ in hosts(model))
-    convs = {
-        name: module
-        for name, module in model.named_modules()
-        if name
-        and isinstance(module, nn.Conv2d)
-        and not name.startswith(inside)
-    }
+    """Return by name what ``targets`` means, all of it fit to be grafted."""
+    _check_names_are_free(model)
+    convs = all_convs(model)
     if callable(targets):
-        chosen = {n: c for n, c in convs.items() if targets(n, c)}
+        chosen = [name for name, conv in convs.items() if targets(name, conv)]
         unmatched = [] if chosen else [repr(targets)]
     else:
-        patterns = [targets] if isinstance(targets, str) else list(targets)
-        chosen = {
-            name: conv
-            for name, conv in convs.items()
-            if any(re.fullmatch(p, name) for p in patterns)
-        }
-        unmatched = [
-            p for p in patterns if not any(re.fullmatch(p, n) for n in chosen)
-        ]
+        others = [n for n, m in model.named_modules() if is_other_conv(m)]
+        matched = match_names(model, targets, [*convs, *others])
+        wanted = {name for names in matched.values() for name in names}
+        chosen = [n for n, _ in model.named_modules() if n in wanted]
+        unmatched = [repr(p) for p, names in matched.items() if not names]
     if unmatched:
         raise ValueError(
-            f'targets {unmatched} match no convolution of '
+            f'targets [{", ".join(unmatched)}] match no convolution of '
             f'{type(model).__name__}; its convolutions are named like '
-            f'{list(convs)[:5]}.'
+            f'{list(convs)[:5]}. Give regular expressions on their full '
+            f'names, or roles: {sorted(TARGET_ROLES)}.'
         )
+    check_graftable(model, chosen)
+    return {name: convs[name] for name in chosen}
+
+
+def _check_names_are_free(model: nn.Module) -> None:
+    """Raise if a module of the host's own is named like a branch."""
+    inside = tuple(f'{name}.' if name else '' for name, _ in hosts(model))
     for name, _ in model.named_modules():
         reserved = name.rpartition('.')[2] in (EXPAND, LORA)
         if reserved and not name.startswith(inside):
@@ -85,10 +89,3 @@ def _select_convs(
                 f'cannot graft {type(model).__name__}: its own module '
                 f'`{name}` has the name of a branch. Rename it in the host.'
             )
-    for name, conv in chosen.items():
-        if type(conv) is not nn.Conv2d:
-            raise ValueError(
-                f'cannot graft `{name}`: a {type(conv).__name__} is not a '
-                'plain nn.Conv2d. Leave it out of `targets`.'
-            )
-    return chosen

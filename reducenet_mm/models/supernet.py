@@ -10,9 +10,12 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .layers import Gated, Host, ReduceConv2d, Replaceable
+from .graft_targets import Targets
+from .graftable import GRAFTS
+from .layers import Gated, Host, Replaceable
+from .layers.expand_branch import Kernel
 from .layers.host import EXPAND, LORA, hosts
-from .replace import Targets, replace_convs, replace_module
+from .replace import replace_convs, replace_module
 from .views import STUDENT, TEACHER, View, check_scaler
 
 __all__ = [
@@ -31,6 +34,7 @@ __all__ = [
     'set_gates',
     'set_scaler',
     'student_gates',
+    'student_modules',
     'student_norms',
     'ungraft',
     'using_view',
@@ -152,33 +156,39 @@ def graft(
     act_cfg: Mapping[str, Any] | None = None,
     zero_init: bool = True,
     lora: Mapping[str, Any] | None = None,
+    kernel: Kernel | None = None,
 ) -> ModuleT:
     """Give convolutions of ``model`` an ``expand`` branch, in place.
 
-    With ``zero_init`` the network's outputs do not change, bit for bit.
+    With ``zero_init`` the network's outputs do not change, bit for bit. That
+    is still so after ``init_weights`` of MMEngine and after loading a stock
+    checkpoint; after an initialisation of any other kind call
+    :func:`reset_branches`.
 
     Args:
         model: The host network. No key of it is renamed.
-        targets: Which convolutions: one or more regular expressions, each
-            to match a full module name, or a predicate of name and module.
+        targets: Which convolutions: one or more roles such as
+            ``'block_first_conv'`` (see ``graft_targets.TARGET_ROLES``) or
+            regular expressions, each to match a full module name, or a
+            predicate of name and module.
         expansion: Width of the branches; see ``ExpandBranch``, likewise
-            ``norm_cfg``, ``act_cfg``, ``zero_init``.
+            ``norm_cfg``, ``act_cfg``, ``zero_init``, ``kernel``.
         lora: Settings of a ``lora`` branch beside it, with a ``kind``; see
-            ``build_lora``. None for no such branch.
+            ``build_lora``. None for no such branch. It has the host's
+            groups.
 
     Returns:
         The same ``model``.
 
     Raises:
-        ValueError: If a pattern matches no ``nn.Conv2d``, or a matching
-            convolution is of a kind that cannot be grafted. The model is
-            unchanged then.
+        ValueError: If a pattern matches no convolution, or a matching one
+            cannot be grafted; it is named. The model is unchanged then.
     """
     return replace_convs(
         model,
         targets,
-        lambda conv: ReduceConv2d.from_conv(
-            conv, expansion, norm_cfg, act_cfg, zero_init, lora
+        lambda conv: GRAFTS[type(conv)].from_conv(
+            conv, expansion, norm_cfg, act_cfg, zero_init, lora, kernel
         ),
     )
 
@@ -203,17 +213,34 @@ def ungraft(model: ModuleT) -> ModuleT:
             f'a {type(model).__name__} cannot be replaced in place: use '
             'what its student() returns.'
         )
-    # Outer modules come first; what replaces one keeps its children.
-    for name, module in list(model.named_modules()):
-        if isinstance(module, Replaceable):
-            replace_module(model, name, module.student())
+    for name, module in student_modules(model).items():
+        replace_module(model, name, module)
     return model
+
+
+def student_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """Return by name what stands inside the student of ``model``.
+
+    Args:
+        model: A network around its branches; it is not changed.
+
+    Returns:
+        Name -> plain module, only where something is to be replaced. They
+        are put in place in this order: what replaces an outer module keeps
+        its children.
+    """
+    return {
+        name: module.student()
+        for name, module in model.named_modules()
+        if name and isinstance(module, Replaceable)
+    }
 
 
 def reset_branches(model: nn.Module) -> None:
     """Restore the start of every branch's output scale.
 
-    A host's ``init_cfg`` sets all norm scales to 1; call this after it.
+    For networks which are initialised in another way than by MMEngine's
+    ``init_weights``.
     """
     for _, host in hosts(model):
         host.reset_branches()
@@ -253,8 +280,8 @@ def _check_whole(name: str, host: Host, scaler: float) -> None:
     """Raise if only the student is left of ``host``."""
     if host.refitted:
         raise RuntimeError(
-            f'cannot switch on a branch of `{name}` (scaler={scaler}): its '
-            'weight was replaced while the branch was off (a norm folded '
-            'into it?), so only the student is left. Load the checkpoint '
-            'into a new model.'
+            f'cannot switch on a branch of `{name}` (scaler={scaler}): only '
+            'the student is left of it, since it was switched to deploy, or '
+            'a norm was folded into it while the branch was off. Load the '
+            "training's checkpoint into a new model."
         )

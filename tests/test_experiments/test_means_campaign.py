@@ -267,7 +267,7 @@ def test_arms_cost_what_their_controls_cost(
 def test_the_narrow_fashion_data(tmp_path: Path) -> None:
     folder = EXPERIMENTS / 'fashion-mnist-few'
     cfg = Config.fromfile(folder / 'teacher.py')
-    assert cfg.train_dataloader.dataset.train_size == 2000
+    assert cfg.train_dataloader.dataset.train_size == 500
     cfg = use_tiny_data(copy.deepcopy(cfg), tmp_path)
     cfg.merge_from_dict(
         {

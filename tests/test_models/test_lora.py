@@ -36,6 +36,8 @@ GEOMETRIES = [
     dict(kernel_size=5, padding=4, dilation=2),
     dict(kernel_size=3, padding=1, padding_mode='reflect', bias=False),
     dict(kernel_size=3, padding=1, groups=2, bias=False),
+    dict(kernel_size=3, padding=1, groups=4, padding_mode='replicate'),
+    dict(kernel_size=3, padding='same', dilation=2, padding_mode='circular'),
 ]
 
 

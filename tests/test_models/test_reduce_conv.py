@@ -3,13 +3,16 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from mmcv.cnn import fuse_conv_bn
+from mmcv.cnn.bricks.conv2d_adaptive_padding import Conv2dAdaptivePadding
 from mmengine.registry import MODELS
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from reducenet_mm import set_scaler
 from reducenet_mm.models import ReduceConv2d
+from reducenet_mm.models.layers.adaptive_conv import AdaptiveReduceConv2d
 from tests.conftest import randomise_norms
 
 GEOMETRIES = [
@@ -21,7 +24,14 @@ GEOMETRIES = [
     dict(kernel_size=3, padding='same'),
     dict(kernel_size=3, padding=1, padding_mode='reflect'),
     dict(kernel_size=3, padding=1, groups=4),
+    dict(kernel_size=3, padding=1, groups=2, stride=2),
+    dict(kernel_size=2, stride=2),
+    dict(kernel_size=3, padding='valid', dilation=2),
+    dict(kernel_size=3, padding=1, padding_mode='replicate'),
+    dict(kernel_size=(5, 3), padding=(2, 1), padding_mode='circular'),
+    dict(kernel_size=3, padding='same', groups=4, padding_mode='circular'),
 ]
+EXACT = dict(rtol=0, atol=1e-10)
 
 
 def by_hand(layer: ReduceConv2d, x: torch.Tensor) -> torch.Tensor:
@@ -60,6 +70,136 @@ def test_a_graft_is_the_identity_and_keeps_parameters(geometry):
     assert type(back) is nn.Conv2d
     assert back.weight is conv.weight
     assert torch.equal(back(x), conv(x))
+
+
+def padded(conv: nn.Conv2d, x: torch.Tensor, padding: tuple) -> torch.Tensor:
+    if conv.padding_mode == 'zeros':
+        return F.pad(x, padding)
+    return F.pad(x, padding, mode=conv.padding_mode)
+
+
+@pytest.mark.parametrize('groups', [1, 2, 4])
+@pytest.mark.parametrize('mode', ['zeros', 'reflect', 'replicate', 'circular'])
+def test_the_formula_beside_groups(groups, mode):
+    geometry = dict(kernel_size=3, padding=2, dilation=2, groups=groups)
+    layer = ReduceConv2d(4, 8, expansion=3, padding_mode=mode, **geometry)
+    randomise_norms(layer).double().eval()
+    expand = layer.expand
+    x = torch.randn(2, 4, 9, 9, dtype=torch.double)
+    wide = [
+        F.conv2d(part, weight, dilation=2)
+        for part, weight in zip(
+            padded(layer, x, (2, 2, 2, 2)).chunk(groups, 1),
+            expand.conv1.weight.chunk(groups),
+        )
+    ]
+    inner = expand.norm1(torch.cat(wide, 1)).relu()
+    mixed = torch.einsum(
+        'om,nmhw->nohw', expand.conv2.weight[..., 0, 0], inner
+    )
+    expected = nn.Conv2d.forward(layer, x) + expand.norm2(mixed)
+    torch.testing.assert_close(layer(x), expected, **EXACT)
+    x[:, :1] += 1  # into the first group only
+    last = slice(8 - 8 // groups, None)
+    assert (layer(x) - expected)[:, last].abs().max() > 1e-3
+    if groups > 1:  # where the student does not see it
+        main = nn.Conv2d.forward(layer, x)
+        x[:, :1] -= 1
+        same = nn.Conv2d.forward(layer, x)[:, last]
+        torch.testing.assert_close(main[:, last], same, **EXACT)
+
+
+@pytest.mark.parametrize('kernel', [1, 5, (1, 3), [7, 1]])
+@pytest.mark.parametrize(
+    'geometry',
+    [
+        dict(kernel_size=3, padding=1, stride=2),
+        dict(kernel_size=3, padding=2, dilation=2, groups=4),
+        dict(kernel_size=5, padding=3, padding_mode='replicate'),
+        dict(kernel_size=(1, 3), padding='same', padding_mode='circular'),
+    ],
+)
+def test_a_kernel_of_its_own_keeps_shape_and_centre(geometry, kernel):
+    layer = ReduceConv2d(4, 8, kernel=kernel, **geometry).double()
+    host = ReduceConv2d(4, 8, **geometry).double()
+    size = (kernel, kernel) if isinstance(kernel, int) else tuple(kernel)
+    assert layer.expand.conv1.kernel_size == size
+    point = torch.randn_like(layer.expand.conv1.weight[..., :1, :1])
+    for one in (layer, host):  # only the centre of each kernel
+        weight = one.expand.conv1.weight
+        sides = [side // 2 for side in weight.shape[2:]]
+        with torch.no_grad():
+            weight.zero_()
+            weight[..., sides[0], sides[1]] = point[..., 0, 0]
+    x = torch.randn(2, 4, 9, 8, dtype=torch.double)
+    expected = host.expand.conv1(x)
+    torch.testing.assert_close(layer.expand.conv1(x), expected, **EXACT)
+    assert layer(x).shape == host(x).shape
+    shifted = host.expand.conv1(x.roll(1, dims=2))
+    assert not torch.allclose(shifted, expected)
+
+
+@pytest.mark.parametrize(
+    ('geometry', 'kernel', 'message'),
+    [
+        (dict(kernel_size=3), 2, 'odd integer >= 1 or two of them, got 2'),
+        (dict(kernel_size=3), 0, 'odd integer .* got 0'),
+        (dict(kernel_size=3), True, 'odd integer .* got True'),
+        (dict(kernel_size=3), (3, 3, 3), 'odd integer .* got'),
+        (dict(kernel_size=3), 3.0, r'odd integer .* got 3\.0'),
+        (dict(kernel_size=3), '3', "odd integer .* got '3'"),
+        (dict(kernel_size=2, stride=2), 3, 'half a pixel'),
+        (dict(kernel_size=3), 1, r'would need the padding \(-1, -1\)'),
+        (dict(kernel_size=3, padding='valid'), 1, 'would need the padding'),
+    ],
+)
+def test_a_kernel_that_does_not_fit_is_refused(geometry, kernel, message):
+    with pytest.raises(ValueError, match=message):
+        ReduceConv2d(3, 4, kernel=kernel, **geometry)
+
+
+def adaptive(**geometry) -> Conv2dAdaptivePadding:
+    return Conv2dAdaptivePadding(4, 8, **geometry).double()
+
+
+ADAPTIVE = [
+    dict(kernel_size=3, stride=2),
+    dict(kernel_size=5, stride=2, groups=4, bias=False),
+    dict(kernel_size=3, stride=1, dilation=2),
+    dict(kernel_size=1, stride=2),
+]
+
+
+@pytest.mark.parametrize('geometry', ADAPTIVE)
+@pytest.mark.parametrize('shape', [(8, 8), (9, 6)])
+def test_adaptive_padding_is_kept(geometry, shape):
+    conv = adaptive(**geometry)
+    lora = dict(kind='kxk_1x1', inner_norm=True)
+    layer = AdaptiveReduceConv2d.from_conv(conv, 2, lora=lora)
+    x = torch.randn(2, 4, *shape, dtype=torch.double)
+    before = conv(x)
+    assert torch.equal(layer(x), before)
+    randomise_norms(layer).eval()
+    nn.init.normal_(layer.lora.pair.conv2.weight)
+    teacher = layer(x)
+    set_scaler(layer, 0.0)
+    student = layer(x)
+    plain = layer.student_conv()
+    assert type(plain) is Conv2dAdaptivePadding
+    torch.testing.assert_close(plain(x), student, **EXACT)
+    assert (student - before).abs().max() > 1e-2
+    assert (teacher - before).abs().max() > 1e-2
+    torch.testing.assert_close(
+        teacher - before, layer.expand(layer.padded(x)), **EXACT
+    )
+
+
+def test_without_its_padding_an_adaptive_graft_would_be_wrong():
+    conv = adaptive(**ADAPTIVE[0])
+    x = torch.randn(2, 4, 8, 8, dtype=torch.double)
+    layer = AdaptiveReduceConv2d.from_conv(conv, 1)
+    assert layer.main(x).shape != conv(x).shape
+    assert [tuple(layer.padded(x).shape[2:])] == [(9, 9)]
 
 
 def test_at_scaler_0_the_branch_is_not_computed():

@@ -1,11 +1,14 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
 """Views, graft and ungraft."""
 
+import re
+
 import pytest
 import torch
-from mmcv.cnn import fuse_conv_bn
-from mmpretrain.models import ResNet
+from mmcv.cnn import ConvModule, ConvWS2d, fuse_conv_bn
+from mmpretrain.models import MobileNetV2, ResNet, SEResNet
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 
 from reducenet_mm import graft, set_scaler, ungraft
 from reducenet_mm.models import (
@@ -17,6 +20,7 @@ from reducenet_mm.models import (
     apply_view,
     using_view,
 )
+from reducenet_mm.models.graft_targets import TARGET_ROLES, convs_by_role
 from reducenet_mm.models.supernet import (
     hosts,
     set_gates,
@@ -163,6 +167,114 @@ def test_graft_refuses_and_leaves_the_model_unchanged(targets, message):
         graft(net, targets)
     assert message in str(error.value)
     assert type(net[0]) is nn.Conv2d
+
+
+def lazy() -> nn.Module:
+    return nn.LazyConv2d(4, 1)
+
+
+def weight_normed() -> nn.Module:
+    return parametrizations.weight_norm(nn.Conv2d(3, 4, 1))
+
+
+def spectral_normed() -> nn.Module:
+    return nn.utils.spectral_norm(nn.Conv2d(3, 4, 1))
+
+
+def pruned() -> nn.Module:
+    return prune.random_unstructured(nn.Conv2d(3, 4, 1), 'weight', 0.5)
+
+
+def hooked() -> nn.Module:
+    conv = nn.Conv2d(3, 4, 1)
+    conv.register_forward_hook(lambda *_: None)
+    return conv
+
+
+def deformable() -> nn.Module:
+    layer = nn.Module()  # as MMCV's, which needs its compiled operations
+    layer.weight = nn.Parameter(torch.zeros(4, 3, 1, 1))
+    layer.conv_offset = nn.Conv2d(3, 2, 1)
+    return layer
+
+
+def folding() -> nn.Module:
+    norm_cfg = dict(type='BN')
+    return ConvModule(3, 4, 1, norm_cfg=norm_cfg, efficient_conv_bn_eval=True)
+
+
+@pytest.mark.parametrize(
+    ('build', 'name', 'reason'),
+    [
+        (lazy, 'odd', 'a LazyConv2d has no shape before its first batch'),
+        (weight_normed, 'odd', 'computed from others'),
+        (spectral_normed, 'odd', 'weight_orig.* only weight and bias'),
+        (pruned, 'odd', 'weight_mask.* only weight and bias'),
+        (hooked, 'odd', 'it has hooks, which a graft would lose'),
+        (deformable, 'odd', 'a Module is not a plain nn.Conv2d'),
+        (folding, 'odd.conv', 'efficient_conv_bn_eval'),
+        (lambda: nn.ConvTranspose2d(3, 4, 1), 'odd', 'a ConvTranspose2d is'),
+        (lambda: nn.Conv1d(3, 4, 1), 'odd', 'a Conv1d is not a plain'),
+        (lambda: ConvWS2d(3, 4, 1), 'odd', 'a ConvWS2d is not a plain'),
+    ],
+)
+def test_graft_refuses_by_name_what_it_cannot_graft(build, name, reason):
+    net = nn.ModuleDict(dict(good=nn.Conv2d(3, 4, 1), odd=build()))
+    message = f'cannot graft `{name}`: .*{reason}.* Leave it out'
+    with pytest.raises(ValueError, match=message):
+        graft(net, ['good', 'odd(.conv)?'])
+    assert type(net['good']) is nn.Conv2d
+    graft(net, 'good')
+
+
+def test_graft_refuses_what_is_in_two_places():
+    shared, tied = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+    net = nn.ModuleDict(dict(a=shared, b=shared, c=tied, d=nn.Conv2d(3, 4, 1)))
+    net['d'].weight = tied.weight
+    for name, other in (('a', 'b'), ('c', 'd'), ('d', 'c')):
+        message = f'`{name}`: it shares its parameters with `{other}`'
+        with pytest.raises(ValueError, match=message):
+            graft(net, name)
+    assert not list(hosts(net))
+
+
+def test_a_refusal_names_all_it_holds_for():
+    net = nn.Sequential(*(ConvWS2d(3, 4, 1) for _ in range(5)))
+    with pytest.raises(ValueError, match='`0`, `1`, `2` and 2 more: a Conv'):
+        graft(net, lambda name, conv: True)
+
+
+def test_targets_by_role():
+    net = MobileNetV2(widen_factor=0.25)
+    roles = convs_by_role(net)
+    assert 'layer1.0.conv.0.conv' in roles['block_first_conv']
+    assert 'layer1.0.conv.0.conv' in roles['depthwise']
+    assert 'layer2.0.conv.0.conv' in roles['pointwise']
+    assert [len(roles[role]) for role in TARGET_ROLES] == [17, 17, 34]
+    whole = nn.ModuleDict(dict(backbone=net, neck=nn.Conv2d(3, 4, 1)))
+    assert convs_by_role(whole)['pointwise'] == {
+        f'backbone.{name}' for name in roles['pointwise']
+    }
+    se = SEResNet(50)
+    pointwise = convs_by_role(se)['pointwise']
+    assert pointwise == {
+        name
+        for name, module in se.named_modules()
+        if re.fullmatch(r'layer\d\.\d\.conv[13]', name)
+    }
+    graft(net, ['block_first_conv', r'conv1\.conv'])
+    assert {n for n, _ in hosts(net)} == {
+        *roles['block_first_conv'],
+        'conv1.conv',
+    }
+
+
+def test_a_role_that_nothing_plays_or_a_bad_pattern_is_refused():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3))
+    with pytest.raises(ValueError, match="'depthwise'] match no convolution"):
+        graft(net, 'depthwise')
+    with pytest.raises(ValueError, match=r"'\(' is no regular expression"):
+        graft(net, '(')
 
 
 def test_graft_refuses_a_host_that_uses_a_branchs_name():

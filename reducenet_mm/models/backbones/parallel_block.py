@@ -19,11 +19,12 @@ class ParallelBlock(Replaceable, PlainBlock):
     its ``conv3`` and ``bn3`` are ``conv2`` and ``bn2`` here.
     """
 
-    conv1: ParallelConv2d
+    conv1: ParallelConv2d  # nn.Conv2d once switched to deploy
 
     def first_half(self, x: Tensor) -> Tensor:
         """Compute the sum of both branches."""
-        return self.conv1.add_branch(super().first_half(x), x)
+        out = super().first_half(x)
+        return out if self.deploy else self.conv1.add_branch(out, x)
 
     def student(self) -> PlainBlock:
         """Return the block without the sum; it shares all layers."""
@@ -38,5 +39,6 @@ class ParallelBlock(Replaceable, PlainBlock):
         )
         for name, child in self.named_children():
             setattr(block, name, child)
+        block.deploy = self.deploy
         block.training = self.training  # the layers keep their own modes
         return block

@@ -7,8 +7,10 @@ from mmpretrain.models.backbones.resnet import BasicBlock
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ..deploy import Deployable
 
-class PlainBlock(BasicBlock):
+
+class PlainBlock(Deployable, BasicBlock):
     """MMPretrain's ``BasicBlock`` without the activation after the sum.
 
     ``conv1 -> norm1 -> act -> conv2 -> norm2 -> + shortcut``, with the same

@@ -1,7 +1,7 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
 """The student's architecture: an ordinary ResNet, of MMPretrain's parts.
 
-Nothing here knows of branches: with ``plain_block`` it is what is shipped.
+It has no branches: with ``plain_block`` it is what is shipped.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from mmcv.cnn import build_activation_layer, build_conv_layer, build_norm_layer
+from mmengine.model import constant_init
 from mmpretrain.models.backbones.resnet import BasicBlock, ResNet
 from mmpretrain.registry import MODELS
-from torch import nn
+from torch import Tensor, nn
 
+from ..checkpoint_views import check_plain_state_dict, strip_prefix
+from ..deploy import Deployable
 from .plain_block import PlainBlock
 
 CIFAR_ARCHS = {6 * n + 2: (n, n, n) for n in range(1, 19)}
@@ -24,7 +27,7 @@ IMAGENET_ARCHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
 
 @MODELS.register_module()
-class PlainResNet(ResNet):
+class PlainResNet(Deployable, ResNet):
     """ResNet of basic blocks: depth 6n+2 for small images, or 18 and 34.
 
     Depths 8, 14, 20, ... 110 have the stem and the three stages of
@@ -49,11 +52,15 @@ class PlainResNet(ResNet):
         out_act: Whether an activation follows each block's sum, as in
             ResNet. False is the student of ReduceNet's blocks ``parallel``
             and ``sequential``.
+        deploy: Build what :meth:`switch_to_deploy` leaves: convolutions
+            with biases, and no norms. Takes a checkpoint that
+            ``reparameterize_model.py`` wrote.
         init_cfg: Initialisation as in MMPretrain; defaults to its ResNet's.
 
     Raises:
         ValueError: If ``depth``, ``base_channels``, ``out_indices`` or
-            ``frozen_stages`` is not one of those above.
+            ``frozen_stages`` is not one of those above, or ``deploy`` meets
+            norms that cannot be folded.
 
     Examples:
         >>> import torch
@@ -84,6 +91,7 @@ class PlainResNet(ResNet):
         act_cfg: Mapping[str, Any] | None = None,
         zero_init_residual: bool = True,
         out_act: bool = True,
+        deploy: bool = False,
         init_cfg: Any = None,
     ) -> None:
         check_depth(depth)
@@ -112,6 +120,46 @@ class PlainResNet(ResNet):
             zero_init_residual=zero_init_residual,
             **({} if init_cfg is None else dict(init_cfg=init_cfg)),
         )
+        if deploy:
+            self.switch_to_deploy()
+
+    def init_weights(self) -> None:
+        """Initialise as MMPretrain does.
+
+        Where the last norm of a block is folded, ``zero_init_residual``
+        starts the convolution before it at zero.
+        """
+        already = self.is_init
+        super().init_weights()
+        if not self.deploy or already or self._is_pretrained():
+            return
+        if self.zero_init_residual:
+            for module in self.modules():
+                if isinstance(module, BasicBlock):
+                    constant_init(module.conv2, 0)
+
+    def _is_pretrained(self) -> bool:
+        init_cfg = self.init_cfg
+        return (
+            isinstance(init_cfg, Mapping)
+            and init_cfg.get('type') == 'Pretrained'
+        )
+
+    def _checkpoint_filter(
+        self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any
+    ) -> None:
+        """Refuse a distillation's checkpoint; MMPretrain's classifiers ask.
+
+        Their loading hands only its own part to the backbone: nothing.
+        """
+        check_plain_state_dict(strip_prefix(state_dict, prefix))
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any
+    ) -> None:
+        folded = self.conv1.bias is not None
+        check_plain_state_dict(strip_prefix(state_dict, prefix), folded)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def train(self, mode: bool = True) -> PlainResNet:
         """Set the mode as MMPretrain does; return the network, as torch."""

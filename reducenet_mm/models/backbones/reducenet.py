@@ -59,6 +59,8 @@ class ReduceNet(PlainResNet):
         scaler: Which network to start as, in [0, 1].
         zero_init_expand: Start the branches at zero output, so that the
             teacher begins as the student; for growing a trained network.
+        deploy: Build the deployed student alone, see :class:`PlainResNet`;
+            ``scaler`` and the settings of branches have no effect then.
 
     Raises:
         ValueError: If an argument is not one of those above.
@@ -94,6 +96,7 @@ class ReduceNet(PlainResNet):
         lora: Mapping[str, Any] | None = None,
         student_conv: str = 'pair',
         inner_norm: bool = True,
+        deploy: bool = False,
         init_cfg: Any = None,
     ) -> None:
         check_block(block)
@@ -112,8 +115,11 @@ class ReduceNet(PlainResNet):
             norm_cfg=norm_cfg,
             act_cfg=act_cfg,
             zero_init_residual=zero_init_residual,
+            deploy=deploy,
             init_cfg=init_cfg,
         )
+        if deploy:
+            return
         settings = HostSettings(
             expansion,
             self.norm_cfg,
@@ -138,10 +144,3 @@ class ReduceNet(PlainResNet):
         super().init_weights()
         if not self._is_pretrained():
             reset_branches(self)
-
-    def _is_pretrained(self) -> bool:
-        init_cfg = self.init_cfg
-        return (
-            isinstance(init_cfg, Mapping)
-            and init_cfg.get('type') == 'Pretrained'
-        )

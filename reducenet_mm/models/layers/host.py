@@ -14,6 +14,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from ..views import STUDENT
+
 EXPAND, LORA = 'expand', 'lora'
 """Names of the children which a host convolution may carry."""
 
@@ -47,12 +49,15 @@ class Host(Replaceable):
     Attributes:
         scaler: 1 if it computes as in the teacher, 0 as in the student.
         refitted: Whether only the student is left of it.
+        deploy: Whether it is that student's plain convolution, in tensors
+            and keys.
         expand: The teacher's own part, which no student trains; an empty
             module where there is none.
     """
 
     scaler: float
     refitted: bool = False
+    deploy: bool = False
     expand: nn.Module
 
     @abstractmethod
@@ -68,6 +73,29 @@ class Host(Replaceable):
     def student(self) -> nn.Module:
         """Return the student's convolution."""
         return self.student_conv()
+
+    def switch_to_deploy(self) -> None:
+        """Become the student's convolution, all that merges merged, in place.
+
+        Only ``weight`` and maybe ``bias`` are left; a merged norm leaves a
+        bias where there was none. Does nothing on a layer already switched.
+        On failure the layer is unchanged.
+
+        Raises:
+            RuntimeError: If the layer does not compute as the student does.
+        """
+        if self.deploy:
+            return
+        check_is_student(self)
+        self.keep_only(self.student_conv())
+
+    @abstractmethod
+    def keep_only(self, conv: nn.Conv2d) -> None:
+        """Take over the parameters of ``conv`` and drop all else.
+
+        Args:
+            conv: A convolution of this layer's geometry.
+        """
 
     def reset_branches(self) -> None:
         """Restore the start of what this layer adds to a convolution."""
@@ -87,3 +115,24 @@ def hosts(model: nn.Module) -> Iterator[tuple[str, Host]]:
     for name, module in model.named_modules():
         if isinstance(module, Host):
             yield name, module
+
+
+def check_is_student(model: nn.Module) -> None:
+    """Raise unless ``model`` computes as its student does.
+
+    Raises:
+        RuntimeError: If a gate on the student's way has another value than
+            in ``supernet.STUDENT``.
+    """
+    for name, gated in model.named_modules():
+        if not isinstance(gated, Gated) or EXPAND in name.split('.'):
+            continue
+        wanted = getattr(STUDENT, gated.gate)
+        if gated.scaler != wanted:
+            raise RuntimeError(
+                'only the student can be switched to deploy, got scaler='
+                f'{gated.scaler} of `{name or type(model).__name__}` '
+                f'instead of {float(wanted)}. Call '
+                'reducenet_mm.set_scaler(model, 0.0) first, or set '
+                'model.backbone.scaler=0 in the config.'
+            )

@@ -50,6 +50,13 @@ class HostConv2d(Gated, Host, nn.Conv2d):
             self.refitted = True
         super().register_parameter(name, param)
 
+    def keep_only(self, conv: nn.Conv2d) -> None:
+        """Take over the parameters of ``conv`` and drop the branches."""
+        # Not setattr: replacing the main conv's weight is guarded.
+        self._parameters.update(conv._parameters)
+        self.expand = nn.Identity()
+        self.deploy = self.refitted = True
+
     def extra_repr(self) -> str:
         """Add the gate's value to the convolution's own description."""
         return f'{super().extra_repr()}, scaler={self.scaler}'

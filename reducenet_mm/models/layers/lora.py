@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import inspect
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,11 +16,12 @@ from .expand_branch import conv_arguments
 from .host import Gated
 from .linear_pair import LinearPair, build_foldable_norm, folded
 from .merge import check_centred
+from .zero_start import ZeroStart
 
 Conv = tuple[Tensor, Tensor | None]
 
 
-class LoraBranch(Gated, nn.Module, ABC):
+class LoraBranch(Gated, ZeroStart):
     """Base of the kinds: on in the student, off in the teacher.
 
     Each starts at exactly zero, so that it changes no output.
@@ -40,10 +41,6 @@ class LoraBranch(Gated, nn.Module, ABC):
             Weight, to be added by ``merge.add_parallel``, and bias
             ``(C_out,)`` or None, both in float64.
         """
-
-    @abstractmethod
-    def reset_output(self) -> None:
-        """Set the last layer to its start, zero."""
 
 
 class PairLora(LoraBranch):
@@ -86,13 +83,11 @@ class PairLora(LoraBranch):
         )
         self.reset_output()
 
-    def reset_output(self) -> None:
-        """Set the outer norm's scale, or the last convolution, to zero."""
+    def last_parameters(self) -> tuple[Tensor, ...]:
+        """Return scale and shift of the outer norm, or the last weight."""
         if isinstance(self.norm, nn.Identity):
-            nn.init.zeros_(self.pair.conv2.weight)
-        else:
-            nn.init.zeros_(self.norm.weight)
-            nn.init.zeros_(self.norm.bias)
+            return (self.pair.conv2.weight,)
+        return self.norm.weight, self.norm.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the branch: ``(N, C_in, H, W) -> (N, C_out, H', W')``."""
@@ -130,10 +125,9 @@ class PointLora(LoraBranch):
         )
         self.reset_output()
 
-    def reset_output(self) -> None:
-        """Set the norm's scale and shift to zero."""
-        nn.init.zeros_(self.norm.weight)
-        nn.init.zeros_(self.norm.bias)
+    def last_parameters(self) -> tuple[Tensor, ...]:
+        """Return scale and shift of the norm."""
+        return self.norm.weight, self.norm.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the branch: ``(N, C_in, H, W) -> (N, C_out, H', W')``."""
@@ -166,9 +160,9 @@ class WeightLora(LoraBranch):
         nn.init.kaiming_uniform_(self.down, a=5**0.5)  # as nn.Conv2d's own
         self.reset_output()
 
-    def reset_output(self) -> None:
-        """Set ``up`` to zero."""
-        nn.init.zeros_(self.up)
+    def last_parameters(self) -> tuple[Tensor, ...]:
+        """Return ``up``."""
+        return (self.up,)
 
     def update(self) -> Tensor:
         """Return what is added to the weight, in its shape."""

@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from reducenet_mm.registry import LAYERS
 
-from .expand_branch import ExpandBranch, conv_arguments
+from .expand_branch import ExpandBranch, Kernel, conv_arguments
 from .host_conv import HostConv2d, plain_conv
 from .linear_pair import folded
 from .lora import LoraBranch, WeightLora, build_lora
@@ -23,7 +23,7 @@ PaddingMode = Literal['zeros', 'reflect', 'replicate', 'circular']
 
 
 @LAYERS.register_module()
-class ReduceConv2d(HostConv2d):
+class ReduceConv2d(HostConv2d, nn.Conv2d):
     """``conv(x) + scaler * expand(x) [+ lora(x)]``, with a plain conv's keys.
 
     ``weight`` and ``bias`` are the main convolution's own, the branches are
@@ -39,16 +39,21 @@ class ReduceConv2d(HostConv2d):
             ``padding``, ``dilation``, ``groups``, ``bias``,
             ``padding_mode``.
         expansion: Width of the branch, see :class:`ExpandBranch`; likewise
-            ``norm_cfg``, ``act_cfg`` and ``zero_init``.
+            ``norm_cfg``, ``act_cfg``, ``zero_init`` and ``kernel``.
         lora: ``dict(kind=..., ...)``, see ``lora.build_lora``; None for no
             such branch.
+        deploy: Build what :meth:`switch_to_deploy` leaves, without any
+            branch.
 
     Raises:
         ValueError: If ``expansion`` is not an integer >= 1, or ``lora`` has
             an unknown setting.
     """
 
-    expand: ExpandBranch
+    # nn.Conv2d is among the direct bases, as there MMEngine's initialisers
+    # look for the `layer` of a host's init_cfg.
+
+    expand: ExpandBranch  # nn.Identity once switched to deploy
     lora: LoraBranch | None
     branch_out_act: ClassVar[bool] = False
 
@@ -69,6 +74,8 @@ class ReduceConv2d(HostConv2d):
         act_cfg: Mapping[str, Any] | None = None,
         zero_init: bool = True,
         lora: Mapping[str, Any] | None = None,
+        kernel: Kernel | None = None,
+        deploy: bool = False,
     ) -> None:
         super().__init__(
             in_channels,
@@ -81,8 +88,20 @@ class ReduceConv2d(HostConv2d):
             bias=bias,
             padding_mode=padding_mode,
         )
+        if deploy:
+            if _merges_to_bias(self, lora, norm_cfg) and not bias:
+                self.bias = nn.Parameter(torch.zeros(out_channels))
+            self.scaler = 0.0
+            self.keep_only(self)
+            return
         self.expand = ExpandBranch(
-            self, expansion, norm_cfg, act_cfg, zero_init, self.branch_out_act
+            self,
+            expansion,
+            norm_cfg,
+            act_cfg,
+            zero_init,
+            self.branch_out_act,
+            kernel,
         )
         self.lora = None if lora is None else build_lora(self, lora, norm_cfg)
 
@@ -95,6 +114,7 @@ class ReduceConv2d(HostConv2d):
         act_cfg: Mapping[str, Any] | None = None,
         zero_init: bool = True,
         lora: Mapping[str, Any] | None = None,
+        kernel: Kernel | None = None,
     ) -> Self:
         """Build the graft of ``conv``; it takes over conv's own parameters.
 
@@ -112,6 +132,7 @@ class ReduceConv2d(HostConv2d):
             act_cfg=act_cfg,
             zero_init=zero_init,
             lora=lora,
+            kernel=kernel,
         ).to(conv.weight)
         # Not setattr: replacing the main conv's weight is guarded.
         graft._parameters.update(conv._parameters)
@@ -137,8 +158,16 @@ class ReduceConv2d(HostConv2d):
         conv = plain_conv(conv_arguments(self), weight, bias, self.weight)
         return conv.train(self.training)
 
+    def keep_only(self, conv: nn.Conv2d) -> None:
+        """Take over the parameters of ``conv`` and drop the branches."""
+        super().keep_only(conv)
+        self._modules.pop('lora', None)  # as where there never was one
+        self.lora = None
+
     def reset_branches(self) -> None:
         """Restore the start of the branches' output scales."""
+        if self.deploy:
+            return
         self.expand.reset_output_scale()
         if self.lora is not None:
             self.lora.reset_output()
@@ -192,7 +221,7 @@ class ReduceConv2d(HostConv2d):
         return self.add_branch(self.main(x), x)
 
 
-class ParallelConv2d(ReduceConv2d):
+class ParallelConv2d(ReduceConv2d, nn.Conv2d):
     """A ``ReduceConv2d`` whose branch is added later, by the block.
 
     The branch ends in an activation. ``forward`` is the student's part
@@ -204,3 +233,15 @@ class ParallelConv2d(ReduceConv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Compute the convolution and ``lora``, without ``expand``."""
         return self.main(x)
+
+
+def _merges_to_bias(
+    host: nn.Conv2d,
+    lora: Mapping[str, Any] | None,
+    norm_cfg: Mapping[str, Any] | None,
+) -> bool:
+    """Whether merging such a branch gives a convolution a bias."""
+    if lora is None:
+        return False
+    with torch.device('meta'):  # nothing is allocated or drawn
+        return build_lora(host, lora, norm_cfg).merged()[1] is not None

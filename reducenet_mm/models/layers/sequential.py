@@ -31,26 +31,36 @@ class SequentialPair(Host):
         expansion: Inner width in multiples of the convolution's outputs,
             an integer >= 1.
         norm_cfg: Config of the batch norm inside; None for none.
+        deploy: Build what :meth:`switch_to_deploy` leaves, without the pair.
 
     Raises:
         ValueError: If an argument is not one of those above.
     """
+
+    weight: nn.Parameter  # once switched to deploy, likewise the bias
+    bias: nn.Parameter | None
 
     def __init__(
         self,
         conv: nn.Conv2d,
         expansion: int = 1,
         norm_cfg: Mapping[str, Any] | None = None,
+        deploy: bool = False,
     ) -> None:
         super().__init__()
         self.geometry = conv_arguments(conv)
-        self.pair = _build_pair(conv, expansion, norm_cfg)
         self.expand = nn.Identity()  # nothing for the student to freeze
+        if deploy:
+            check_expansion(expansion)
+            plain = nn.Conv2d(**_merged_arguments(conv, norm_cfg))
+            self.keep_only(_start_as_(plain, conv))
+        else:
+            self.pair = _build_pair(conv, expansion, norm_cfg)
 
     @property
     def scaler(self) -> float:  # type: ignore[override]
         """The activation's gate, 1 in the teacher."""
-        return self.pair.scaler
+        return 0.0 if self.deploy else self.pair.scaler
 
     def student_conv(self) -> nn.Conv2d:
         """Return the one convolution that the pair is at gate 0.
@@ -58,17 +68,34 @@ class SequentialPair(Host):
         Returns:
             A new ``nn.Conv2d``, with a bias if a norm is inside the pair.
         """
-        weight, bias = self.pair.merged()
-        like = self.pair.conv1.weight
-        conv = plain_conv(self.geometry, weight, bias, like)
+        if self.deploy:
+            conv = plain_conv(
+                self.geometry, self.weight, self.bias, self.weight
+            )
+        else:
+            like = self.pair.conv1.weight
+            conv = plain_conv(self.geometry, *self.pair.merged(), like)
         return conv.train(self.training)
+
+    def keep_only(self, conv: nn.Conv2d) -> None:
+        """Take over the parameters of ``conv`` and drop the pair."""
+        for name in ('weight', 'bias'):
+            self.register_parameter(name, conv._parameters[name])
+        # Of a convolution without tensors, and no child: it has no keys.
+        self._convolve = nn.Conv2d(
+            **self.geometry, device='meta'
+        )._conv_forward
+        self._modules.pop('pair', None)
+        self.deploy = self.refitted = True
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the pair: ``(N, C_in, H, W) -> (N, C_out, H', W')``."""
+        if self.deploy:
+            return self._convolve(x, self.weight, self.bias)
         return self.pair(x)
 
 
-class SequentialConv2d(HostConv2d):
+class SequentialConv2d(HostConv2d, nn.Conv2d):
     """A new convolution for the student beside the teacher's pair.
 
     ``scaler * pair(x) + (1 - scaler) * conv(x)``, where the pair is the
@@ -81,12 +108,13 @@ class SequentialConv2d(HostConv2d):
         expansion: See :class:`SequentialPair`, likewise ``norm_cfg``.
         merged: Start as the exact merge of a loaded pair rather than with
             the weights of ``conv``.
+        deploy: Build what :meth:`switch_to_deploy` leaves, without the pair.
 
     Raises:
         ValueError: If an argument is not one of those above.
     """
 
-    expand: LinearPair
+    expand: LinearPair  # nn.Identity once switched to deploy
 
     def __init__(
         self,
@@ -94,17 +122,17 @@ class SequentialConv2d(HostConv2d):
         expansion: int = 1,
         norm_cfg: Mapping[str, Any] | None = None,
         merged: bool = True,
+        deploy: bool = False,
     ) -> None:
-        arguments = conv_arguments(conv)
-        # The norm inside the pair leaves a bias behind.
-        arguments['bias'] = arguments['bias'] or norm_cfg is not None
-        super().__init__(**arguments)
-        with torch.no_grad():
-            self.weight.copy_(conv.weight)
-            if self.bias is not None:
-                nn.init.zeros_(self.bias)
+        super().__init__(**_merged_arguments(conv, norm_cfg))
+        _start_as_(self, conv)
         self.merged = merged
-        self.expand = _build_pair(conv, expansion, norm_cfg)
+        if deploy:
+            check_expansion(expansion)
+            self.scaler = 0.0
+            self.keep_only(self)
+        else:
+            self.expand = _build_pair(conv, expansion, norm_cfg)
 
     def student_conv(self) -> nn.Conv2d:
         """Return the plain convolution, with this layer's parameters."""
@@ -115,7 +143,7 @@ class SequentialConv2d(HostConv2d):
 
     def reset_branches(self) -> None:
         """Start the convolution as the merge of the pair, if asked for."""
-        if self.merged:
+        if self.merged and not self.deploy:
             self._take_merge_of(self.expand)
 
     def adapt_state(self, state: dict[str, Tensor], prefix: str) -> None:
@@ -126,7 +154,7 @@ class SequentialConv2d(HostConv2d):
         """
         old = f'{prefix}pair.'
         keys = [key for key in state if key.startswith(old)]
-        if not keys:
+        if not keys or self.deploy:
             return
         values = {key[len(old) :]: state.pop(key) for key in keys}
         state.update({f'{prefix}expand.{k}': v for k, v in values.items()})
@@ -169,6 +197,25 @@ class SequentialConv2d(HostConv2d):
         if self.scaler == 0:
             return out
         return torch.lerp(out, self.expand(x), self.scaler)
+
+
+def _merged_arguments(
+    conv: nn.Conv2d, norm_cfg: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return the arguments of the convolution that a pair merges into."""
+    arguments = conv_arguments(conv)
+    # The norm inside the pair leaves a bias behind.
+    arguments['bias'] = arguments['bias'] or norm_cfg is not None
+    return arguments
+
+
+@torch.no_grad()
+def _start_as_(merged: nn.Conv2d, conv: nn.Conv2d) -> nn.Conv2d:
+    """Give ``merged`` the weights of ``conv``, and no bias at first."""
+    merged.weight.copy_(conv.weight)
+    if merged.bias is not None:
+        nn.init.zeros_(merged.bias)
+    return merged
 
 
 def _build_pair(
