@@ -1,5 +1,5 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""Write the student of a checkpoint as plain weights and a plain config."""
+"""Write the student of a checkpoint as files of an ordinary network."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ import sys
 from collections.abc import Sequence
 
 from mmengine.config import DictAction
+from rich.console import Console
+from rich.table import Table
 
 from reducenet_mm.engine.launch import read_config, usage_errors
-from reducenet_mm.export import ParityError, export_student
+from reducenet_mm.export import (
+    ExportOptions,
+    ExportResult,
+    ParityError,
+    export_student,
+)
+from reducenet_mm.export.parity import SUPERNET
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -18,15 +26,50 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog='export.py',
         description='Write the student of a teacher or distillation '
-        'checkpoint as DIR/student.pth (weights of an ordinary network, '
-        'without any branch) and DIR/student.py (its config). Both are '
-        'checked first: the plain network must answer as the supernet does '
-        'at scaler 0; otherwise nothing is written.',
+        'checkpoint into DIR: student.pth (weights of an ordinary network, '
+        'without any branch), student.py (its config for MMPretrain, which '
+        'is all that it needs) and parity.json. Each form is checked first '
+        'on real and on random images: it must answer as the supernet does '
+        'at scaler 0; otherwise nothing is written. Weights load strictly '
+        "into MMPretrain's own ResNet for depth 18 and 34, and for the "
+        'CIFAR layout into student_backbone.py, written beside them.',
     )
     parser.add_argument('config', help='config of the training')
     parser.add_argument('checkpoint', help='checkpoint of the training')
     parser.add_argument(
         '--out', required=True, metavar='DIR', help='folder to write to'
+    )
+    parser.add_argument(
+        '--fold-bn',
+        action='store_true',
+        help='also write student_folded.pth and student_folded.py, in which '
+        'every batch norm is folded into the convolution before it',
+    )
+    parser.add_argument(
+        '--onnx',
+        action='store_true',
+        help='also write student.onnx, for any batch size; input: '
+        'preprocessed images (N, C, H, W), output: logits (N, classes)',
+    )
+    parser.add_argument(
+        '--int8',
+        action='store_true',
+        help='also write student_int8.onnx, quantised by onnxruntime and '
+        'calibrated on training images; implies --onnx',
+    )
+    parser.add_argument(
+        '--calibration-images',
+        type=positive,
+        default=ExportOptions.num_calibration,
+        metavar='N',
+        help='how many training images calibrate --int8; default: %(default)s',
+    )
+    parser.add_argument(
+        '--max-images',
+        type=positive,
+        metavar='N',
+        help='measure the accuracy on the first N validation images; '
+        'default: on all',
     )
     parser.add_argument(
         '--cfg-options',
@@ -37,21 +80,78 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def positive(text: str) -> int:
+    """Read an integer >= 1 from the command line."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'must be at least 1, got {text}')
+    return value
+
+
+def print_result(result: ExportResult) -> None:
+    """Print what was written, and how far it is from the supernet."""
+    kinds = list(result.images)
+    table = Table(title=f'Largest relative difference to the {SUPERNET}')
+    for heading in ('form', 'precision'):
+        table.add_column(heading)
+    for kind in kinds:
+        table.add_column(kind, justify='right')
+    table.add_column('tolerance', justify='right')
+    table.add_column('accuracy, %', justify='right')
+    table.add_row(
+        SUPERNET,
+        'float32',
+        *[''] * (len(kinds) + 1),
+        accuracy_of(result, SUPERNET),
+    )
+    for one in result.comparisons:
+        table.add_row(
+            one.form,
+            one.precision,
+            *[f'{one.differences[kind]:.1e}' for kind in kinds],
+            '-' if one.tolerance is None else f'{one.tolerance:.0e}',
+            accuracy_of(result, one.form),
+        )
+    Console().print(table)
+    compared = ' and '.join(
+        f'{count} {kind} images' for kind, count in result.images.items()
+    )
+    print(f'compared on {compared}')
+    if result.accuracy:
+        print(
+            f'accuracy: top-1 on {result.num_validation:,} validation images'
+        )
+    else:
+        print('accuracy: not measured, there are no validation images here')
+    names = ', '.join(result.files)
+    folder = result.weights.parent
+    print(f'{result.params:,} parameters; written to {folder}: {names}')
+
+
+def accuracy_of(result: ExportResult, name: str) -> str:
+    """Return a network's accuracy as a cell of the table."""
+    value = result.accuracy.get(name)
+    return '' if value is None else f'{value:.2f}'
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Export as the command line says."""
     args = parse_args(argv)
+    options = ExportOptions(
+        fold=args.fold_bn,
+        onnx=args.onnx,
+        int8=args.int8,
+        accuracy=True,
+        max_validation=args.max_images,
+        num_calibration=args.calibration_images,
+    )
     try:
         with usage_errors('export.py'):
             config = read_config(args.config, args.cfg_options)
-            result = export_student(config, args.checkpoint, args.out)
-    except ParityError as error:
+            result = export_student(config, args.checkpoint, args.out, options)
+    except (ImportError, OSError, ParityError) as error:
         sys.exit(f'export.py: error: {error}')
-    print(
-        f'{result.weights} and {result.config}: {result.params:,} parameters; '
-        f'largest difference to the supernet at scaler 0 in float64: '
-        f'{result.largest_difference:.2e} on {result.num_images} '
-        f'{result.images} images'
-    )
+    print_result(result)
 
 
 if __name__ == '__main__':

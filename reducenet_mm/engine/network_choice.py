@@ -45,6 +45,12 @@ def choose_network(model_cfg: Mapping[str, Any], scaler: float) -> Any:
             )
         chosen['predict_view'] = _VIEWS[scaler]
     elif 'backbone' in model_cfg:
+        if chosen['backbone'].get('deploy') and scaler != 0:
+            raise ValueError(
+                f'--scaler {scaler}: the config builds the deployed student '
+                'alone (model.backbone.deploy=True). Leave out one of the '
+                'two.'
+            )
         chosen['backbone']['scaler'] = scaler
     else:
         raise ValueError(

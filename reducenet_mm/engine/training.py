@@ -11,6 +11,11 @@ from typing import Any
 
 from mmengine.config import Config
 
+from reducenet_mm.models.checkpoint_views import (
+    check_plain_state_dict,
+    is_distill_state_dict,
+)
+
 from . import preflight
 from .checkpointing import keep_two_checkpoints, settle_resume
 
@@ -47,4 +52,6 @@ def settle_training(
         preflight.forget_missing_inputs(cfg, checkpoint)
         preflight.check_checkpoint(model, checkpoint)
     elif cfg.get('load_from'):
-        preflight.read_weights(cfg.load_from)
+        weights = preflight.read_weights(cfg.load_from)
+        if not is_distill_state_dict(model.state_dict()):
+            check_plain_state_dict(weights)

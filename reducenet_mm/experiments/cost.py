@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from reducenet_mm.engine.preflight import check_config, no_side_effects
 from reducenet_mm.engine.scaler_schedule import HOOK, LEARNED_HOOK
-from reducenet_mm.export.plain_config import plain_model_cfg
+from reducenet_mm.export.plain_model import plain_model_cfg
 from reducenet_mm.models.supernet import set_gates, ungraft
 from reducenet_mm.registry import HOOKS
 

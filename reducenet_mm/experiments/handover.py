@@ -26,7 +26,7 @@ def export_once(
 
     Args:
         one: A finished student stage.
-        folder: Where ``student.pth`` and ``student.py`` go.
+        folder: Where the files of the export go.
         display: Progress display.
 
     Returns:
@@ -39,17 +39,19 @@ def export_once(
         dict(config=one.run.cfg.to_dict(), weights=one.sha256)
     )
     marker = read_marker(folder, digest, 'export.json')
-    files = [folder / name for name in FILES]
-    if marker is not None and all(file.is_file() for file in files):
+    if marker is not None and all(
+        (folder / name).is_file() for name in marker['files']
+    ):
         return marker
     display.note(f'exporting the student of {one.run.name} to {folder}')
     with no_side_effects():
         result = export_student(one.run.cfg, one.checkpoint, folder)
+    kind, count = next(iter(result.images.items()))
     content = dict(
-        files=[file.name for file in files],
+        files=list(result.files),
         largest_difference=result.largest_difference,
-        images=result.images,
-        num_images=result.num_images,
+        images=kind,
+        num_images=count,
     )
     return write_marker(folder, digest, content, 'export.json')
 

@@ -106,15 +106,18 @@ def _check_growth(where: str, stage: Run, source: Run) -> None:
             'trainings only; a student starts from its teacher and the best '
             'student by itself.'
         )
-    backbone = stage.cfg.model.get('backbone') or {}
-    if source.role == 'plain' and not backbone.get('zero_init_expand'):
+    grown = build_model(stage.cfg)
+    if source.role == 'plain' and not all(
+        getattr(host.expand, 'zero_init', False) for _, host in hosts(grown)
+    ):
         raise ValueError(
             f'{where}: load_from={source.name!r} grows branches on a trained '
             'network, which would not start as that network. Set cfg_options='
-            "{'model.backbone.zero_init_expand': True} (block='postsum')."
+            "{'model.backbone.zero_init_expand': True} (block='postsum'; "
+            '`zero_init` of a GraftedBackbone).'
         )
     check_state_dict(
-        build_model(stage.cfg),
+        grown,
         build_model(source.cfg).state_dict(),
         f'{where}: load_from={source.name!r}',
         may_lack=is_branch_key,

@@ -2,6 +2,11 @@
 """Exports: what is shipped once training is over."""
 
 from .parity import ParityError
-from .student import ExportResult, export_student
+from .student import ExportOptions, ExportResult, export_student
 
-__all__ = ['ExportResult', 'ParityError', 'export_student']
+__all__ = [
+    'ExportOptions',
+    'ExportResult',
+    'ParityError',
+    'export_student',
+]

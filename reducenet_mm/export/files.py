@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,67 @@ def write_atomically(files: Mapping[Path, bytes | str]) -> None:
             written.unlink(missing_ok=True)
 
 
+def write_folder(
+    folder: str | Path,
+    files: Mapping[str, bytes | str],
+    obsolete: Collection[str] = (),
+) -> dict[str, Path]:
+    """Write files that belong together into one folder, all or none.
+
+    Args:
+        folder: Created if it is not there.
+        files: Content by name.
+        obsolete: Names of files that an earlier writing may have left there
+            and that would not go with the new ones: they are removed.
+
+    Returns:
+        Path by name.
+
+    Raises:
+        OSError: If it cannot be written or the disk is full; no file has
+            changed then, and no folder is left behind.
+    """
+    folder = Path(folder)
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    paths = {name: folder / name for name in files}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically({paths[name]: files[name] for name in files})
+    except OSError:
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
+    for name in set(obsolete) - set(files):
+        (folder / name).unlink(missing_ok=True)
+    return paths
+
+
+def json_text(value: Any) -> str:
+    """Return ``value`` as indented JSON, without NaN."""
+    return json.dumps(value, indent=2, allow_nan=False) + '\n'
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
-    text = json.dumps(value, indent=2, allow_nan=False)
-    write_atomically({Path(path): text + '\n'})
+    write_atomically({Path(path): json_text(value)})
+
+
+def check_folder(path: str | Path) -> None:
+    """Raise unless files can be written into a folder, or it be created.
+
+    Raises:
+        OSError: If ``path`` is a file, or cannot be written to.
+    """
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(
+            f'{str(path)!r} is a file; give a folder to write to.'
+        )
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f'cannot write to {str(path)!r}: no permission in {str(there)!r}.'
+        )

@@ -1,113 +1,194 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""Is the plain network the same function as the supernet at scaler 0?"""
+"""Is each form of the student the same function as the supernet's?"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
-from mmengine.logging import print_log
-from mmpretrain.registry import DATASETS
 from torch import Tensor, nn
 
-from reducenet_mm.engine.preflight.data_paths import downloads
+Answer = Callable[[Tensor], Tensor]
+"""Preprocessed images (N, C, H, W) -> logits (N, classes)."""
 
-MISSING_DATA = (AssertionError, OSError, RuntimeError)
-"""What MMPretrain's data sets raise where their files are not there."""
-
-NUM_IMAGES = 16
-"""How many images two networks are compared on."""
+SUPERNET = 'supernet at scaler 0'
 
 
 class ParityError(RuntimeError):
-    """The plain network is not the same function as the supernet's student."""
+    """A form of the student is not the same function as the supernet's."""
 
 
-def parity_images(cfg: Config, model: Any) -> tuple[Tensor, str]:
-    """Return preprocessed images to compare on, and where they are from.
+@dataclass(frozen=True)
+class Form:
+    """One form of the student, such as a file that is to be written.
+
+    Attributes:
+        name: What it is called in tables and errors.
+        precision: What it computes in: ``'float64'``, ``'float32'``,
+            ``'int8'``.
+        answer: Computes its logits.
+        tolerance: Largest accepted difference to the supernet of the same
+            precision, relative to the largest logit; None where no
+            agreement is expected.
+    """
+
+    name: str
+    precision: str
+    answer: Answer
+    tolerance: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far a form is from the supernet at scaler 0.
+
+    Attributes:
+        form: Its name.
+        precision: Its precision.
+        differences: Kind of images -> largest difference of any logit,
+            relative to the supernet's largest; NaN if any logit is.
+        tolerance: See :class:`Form`.
+    """
+
+    form: str
+    precision: str
+    differences: dict[str, float]
+    tolerance: float | None
+
+    @property
+    def largest(self) -> float:
+        """The largest difference on any kind of images, or NaN."""
+        values = torch.tensor(list(self.differences.values()))
+        return values.max().item()  # NaN if one is
+
+
+def answer_of(model: nn.Module) -> Answer:
+    """Return how a classifier answers in eval mode, without gradients.
+
+    Its precision decides that of the logits; images are converted to it.
+    """
+    model.eval()
+    dtype = next(model.parameters()).dtype
+
+    @torch.no_grad()
+    def answer(images: Tensor) -> Tensor:
+        return model(images.to(dtype), mode='tensor')
+
+    return answer
+
+
+def compare(
+    references: Mapping[str, Answer],
+    forms: Iterable[Form],
+    images: Mapping[str, Tensor],
+) -> list[Comparison]:
+    """Compare forms of the student with the supernet, step by step.
 
     Args:
-        cfg: Config whose ``val_dataloader`` names the real images.
-        model: Classifier whose data preprocessor is applied.
-
-    Returns:
-        Images (N, C, H, W), and ``'validation'``, or ``'random'`` if the
-        validation set is not on this machine. Nothing is downloaded.
-    """
-    dataset_cfg = (cfg.get('val_dataloader') or {}).get('dataset')
-    if dataset_cfg is None:
-        return _random_images(model), 'random'
-    try:
-        dataset = DATASETS.build(_without_download(dataset_cfg))
-        samples = [dataset[i] for i in range(min(NUM_IMAGES, len(dataset)))]
-    except MISSING_DATA as error:
-        print_log(
-            'the validation set (val_dataloader.dataset) cannot be read '
-            f'({error}); comparing on random images instead.',
-            logger='current',
-        )
-        return _random_images(model), 'random'
-    batch = model.data_preprocessor(pseudo_collate(samples), training=False)
-    return batch['inputs'], 'validation'
-
-
-def largest_difference(
-    supernet: nn.Module, plain: nn.Module, images: Tensor
-) -> float:
-    """Return the largest difference of two classifiers' logits in float64.
-
-    Args:
-        supernet: Classifier with branches, already at scaler 0. Converted
-            to float64 and to eval mode in place, as is ``plain``.
-        plain: Classifier without branches.
-        images: Preprocessed images (N, C, H, W).
-
-    Returns:
-        The maximum over all images and classes; NaN if any logit is.
-    """
-    logits = []
-    for model in (supernet, plain):
-        model.double().eval()
-        with torch.no_grad():
-            logits.append(model(images.double(), mode='tensor'))
-    return (logits[0] - logits[1]).abs().max().item()
-
-
-def check_parity(difference: float, tolerance: float) -> None:
-    """Raise unless ``difference`` is a number within ``tolerance``.
+        references: Precision -> how the supernet at scaler 0 answers. What
+            has none is compared with ``'float32'``.
+        forms: In the order in which they are made from each other.
+        images: Preprocessed images (N, C, H, W) by kind.
 
     Raises:
-        ParityError: If the two networks differ, or have NaN outputs.
+        ParityError: If a form differs by more than its tolerance, or
+            answers NaN; it is named, and so are the steps that passed.
     """
-    if not difference <= tolerance:
-        raise ParityError(
-            'the plain network is not the same function as the supernet at '
-            f'scaler 0: largest difference {difference:.3g}, tolerance '
-            f'{tolerance:.3g} (nan: the weights hold NaN or infinity). '
-            'Nothing was written. Is CONFIG the one with which CHECKPOINT '
-            'was trained?'
+    compared: list[Comparison] = []
+    for form in forms:
+        reference = references.get(form.precision, references['float32'])
+        differences = {
+            kind: largest_difference(reference(batch), form.answer(batch))
+            for kind, batch in images.items()
+        }
+        one = Comparison(
+            form.name, form.precision, differences, form.tolerance
         )
+        _check(one, [earlier.form for earlier in compared])
+        compared.append(one)
+    return compared
 
 
-def _without_download(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        copied = {key: _without_download(val) for key, val in value.items()}
-        target = DATASETS.get(str(copied.get('type')))
-        if target is not None and downloads(copied, target):
-            copied['download'] = False
-        return copied
-    if isinstance(value, (list, tuple)):
-        return [_without_download(item) for item in value]
-    return value
+def largest_difference(reference: Tensor, logits: Tensor) -> float:
+    """Return the largest difference, relative to the largest logit.
+
+    Args:
+        reference: The supernet's logits (N, classes).
+        logits: Those of a form of the student.
+
+    Returns:
+        NaN if any logit of either is NaN or infinite.
+    """
+    if not (reference.isfinite().all() and logits.isfinite().all()):
+        return float('nan')
+    difference = (reference.double() - logits.double()).abs().max()
+    scale = reference.double().abs().max()
+    return (difference / scale if scale > 0 else difference).item()
 
 
-def _random_images(model: Any) -> Tensor:
-    depth = model.backbone.depth
-    side = 224 if depth in (18, 34) else 32
-    channels = model.backbone.conv1.in_channels
-    generator = torch.Generator().manual_seed(0)
-    shape = (NUM_IMAGES, channels, side, side)
-    return torch.randn(shape, generator=generator)
+def accuracies(
+    batches: Iterable[tuple[Tensor, Tensor]], answers: Mapping[str, Answer]
+) -> tuple[dict[str, float], int]:
+    """Measure how many answers are right.
+
+    Args:
+        batches: Images (N, C, H, W) and labels (N,).
+        answers: How each network answers, by name.
+
+    Returns:
+        Name -> top-1 accuracy in percent, and the number of images; empty
+        and 0 without images.
+    """
+    right = dict.fromkeys(answers, 0)
+    count = 0
+    for images, labels in batches:
+        count += len(labels)
+        for name, answer in answers.items():
+            right[name] += int((answer(images).argmax(1) == labels).sum())
+    if not count:
+        return {}, 0
+    return {name: 100 * hits / count for name, hits in right.items()}, count
+
+
+def as_content(
+    compared: Iterable[Comparison],
+    images: Mapping[str, Tensor],
+    accuracy: Mapping[str, float],
+    count: int,
+) -> dict[str, Any]:
+    """Return all of a check as it is written to ``parity.json``."""
+    return dict(
+        reference=SUPERNET,
+        difference='largest of any logit, relative to the largest logit',
+        images={kind: len(batch) for kind, batch in images.items()},
+        comparisons=[
+            dict(
+                form=one.form,
+                precision=one.precision,
+                differences=one.differences,
+                tolerance=one.tolerance,
+            )
+            for one in compared
+        ],
+        accuracy=dict(
+            metric='top-1 on the validation set, in percent',
+            images=count,
+            values=dict(accuracy),
+        ),
+    )
+
+
+def _check(one: Comparison, passed: list[str]) -> None:
+    tolerance = float('inf') if one.tolerance is None else one.tolerance
+    if one.largest <= tolerance:  # not if it is NaN
+        return
+    after = f'; right until then: {", ".join(passed)}' if passed else ''
+    raise ParityError(
+        f'{one.form} ({one.precision}) is not the same function as the '
+        f'{SUPERNET}: largest relative difference of the logits '
+        f'{one.largest:.3g}, tolerance {tolerance:.3g} (nan: the weights '
+        f'hold NaN or infinity){after}. Nothing was written. Is CONFIG the '
+        'one with which CHECKPOINT was trained?'
+    )

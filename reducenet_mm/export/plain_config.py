@@ -1,168 +1,160 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
 """The plain config of a student, out of a teacher's or distillation config.
 
-Nothing of what is written here names a branch or an algorithm.
+Nothing of what is written here names a branch or an algorithm, and its model
+is built without this package.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Mapping
+import textwrap
+from collections.abc import Mapping
+from importlib import resources
 from typing import Any
 
 from mmengine.config import Config
-from mmpretrain.registry import DATASETS, MODELS, TRANSFORMS
 
-from reducenet_mm.models.backbones.reduce_blocks import BLOCKS, check_block
-
-FUNCTION_KEYS = (
-    'depth',
-    'base_channels',
-    'in_channels',
-    'out_indices',
-    'norm_cfg',
-    'act_cfg',
+from .plain_data import (
+    OWN_PACKAGE,
+    evaluation_part,
+    left_out,
+    packages,
+    unscoped,
 )
-"""Backbone settings that decide the student's function; others only train."""
+from .plain_model import BACKBONES, plain_model_cfg
 
-EVALUATION_KEYS = (
-    'val_dataloader',
-    'val_cfg',
-    'val_evaluator',
-    'test_dataloader',
-    'test_cfg',
-    'test_evaluator',
-)
+CONFIG_FILE = 'student.py'
+FOLDED_CONFIG_FILE = 'student_folded.py'
+BACKBONE_FILE = 'student_backbone.py'
 
+_BACKBONE_MODULE = BACKBONE_FILE.removesuffix('.py')
 
-def supernet_cfg(cfg: Config) -> dict[str, Any]:
-    """Return the classifier with branches that ``cfg`` trains, as a copy.
+_IMPORT_BACKBONE = f'''
+# The backbone is in {BACKBONE_FILE} beside this file. It is imported anew,
+# since another exported folder may have brought its own. A copy of this
+# config elsewhere needs this folder on PYTHONPATH.
+import sys
 
-    Args:
-        cfg: A teacher's config (``model`` is the classifier itself) or a
-            distillation config (``model.architecture`` is).
+sys.path.insert(0, r"""{{{{ fileDirname }}}}""")
+sys.modules.pop('{_BACKBONE_MODULE}', None)
+try:
+    __import__('{_BACKBONE_MODULE}')
+finally:
+    sys.path.remove(r"""{{{{ fileDirname }}}}""")
 
-    Returns:
-        The classifier's dict, with its ``data_preprocessor`` inside.
+'''
+"""MMEngine fills in the folder when it reads the config."""
 
-    Raises:
-        ValueError: If its backbone is no ``ReduceNet``.
-    """
-    outer = _plain(cfg.get('model') or {})
-    model = outer.get('architecture', outer)
-    for holder in (outer, cfg):
-        preprocessor = holder.get('data_preprocessor')
-        if preprocessor is not None:
-            model.setdefault('data_preprocessor', _plain(preprocessor))
-    backbone = model.get('backbone', {}).get('type')
-    if _unscoped(backbone) != 'ReduceNet':
-        raise ValueError(
-            'only a network with a ReduceNet backbone has a student to '
-            f'export, got model.backbone.type={backbone!r}. Give the config '
-            'with which the checkpoint was trained.'
-        )
-    return model
+_TOOLBOXES = ('mmcv', 'mmengine', 'mmpretrain', 'torch', 'torchvision')
+_HERE = (OWN_PACKAGE, _BACKBONE_MODULE)
 
 
-def plain_model_cfg(cfg: Config) -> dict[str, Any]:
-    """Return the student's classifier: the same head on a plain backbone.
-
-    Depths 18 and 34 become MMPretrain's own ``ResNet`` where that is the
-    same function, all others ``PlainResNet``.
-
-    Raises:
-        ValueError: As :func:`supernet_cfg`, or if the block is unknown.
-    """
-    model = supernet_cfg(cfg)
-    old = model['backbone']
-    new = {key: old[key] for key in FUNCTION_KEYS if key in old}
-    block = old.get('block', 'postsum')
-    check_block(block)
-    if not BLOCKS[block].out_act:
-        new['out_act'] = False
-    is_relu = _unscoped((new.get('act_cfg') or {}).get('type', 'ReLU'))
-    stock = BLOCKS[block].out_act and is_relu == 'ReLU'
-    if new['depth'] in (18, 34) and stock:
-        new.pop('act_cfg', None)
-        width = new.get('base_channels') or 64
-        new.update(base_channels=width, stem_channels=width)
-        backbone = dict(type='ResNet', **_without_none(new))
-    else:
-        backbone = dict(type='PlainResNet', **_without_none(new))
-    model['backbone'] = backbone
-    model.pop('_scope_', None)
-    model.pop('init_cfg', None)
-    model.pop('train_cfg', None)
-    return model
-
-
-def plain_config(cfg: Config) -> Config:
+def plain_config(cfg: Config, folded: bool = False) -> Config:
     """Return a complete config that tests the student with any tool.
 
     Args:
         cfg: The config with which the checkpoint was trained.
+        folded: As in :func:`plain_model_cfg`.
 
     Returns:
-        Model, data preprocessor, evaluation data and metrics; our package
-        is imported by it only if something in it is ours.
+        Model, data preprocessor, evaluation data and metrics, and what
+        MMPretrain's tools need to draw predictions. It imports only what it
+        uses; this package only if installed, where only data are ours.
     """
-    model = plain_model_cfg(cfg)
+    model = plain_model_cfg(cfg, folded)
     preprocessor = model.pop('data_preprocessor', None)
     if preprocessor is not None:
         preprocessor.pop('_scope_', None)
-        preprocessor['type'] = _unscoped(
+        preprocessor['type'] = unscoped(
             preprocessor.get('type', 'ClsDataPreprocessor')
         )
+    data = evaluation_part(cfg, model['backbone'].get('in_channels', 3))
     content: dict[str, Any] = dict(default_scope='mmpretrain')
-    evaluation = {
-        key: _plain(cfg[key])
-        for key in EVALUATION_KEYS
-        if cfg.get(key) is not None
-    }
-    if _uses_this_package(dict(model=model, **evaluation)):
-        content['custom_imports'] = dict(
-            imports=['reducenet_mm'], allow_failed_imports=False
-        )
+    imports = _imports(cfg, model, data)
+    if imports['imports']:
+        content['custom_imports'] = imports
     content['model'] = model
     if preprocessor is not None:
         content['data_preprocessor'] = preprocessor
-    content.update(evaluation)
+    content.update(data)
+    if 'test_dataloader' in data:
+        content['default_hooks'] = dict(
+            visualization=dict(type='VisualizationHook', enable=False)
+        )
+        content['visualizer'] = dict(
+            type='UniversalVisualizer',
+            vis_backends=[dict(type='LocalVisBackend')],
+        )
     return Config(content)
 
 
-def _plain(value: Any) -> Any:
-    """Return a deep copy of plain dicts, lists and tuples."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_plain(item) for item in value)
-    return copy.deepcopy(value)
+def plain_files(
+    cfg: Config, header: str = '', folded: bool = False
+) -> dict[str, str]:
+    """Return what is written beside the student's weights.
+
+    Args:
+        cfg: The config with which the checkpoint was trained.
+        header: Comment lines to begin the config with.
+        folded: As in :func:`plain_model_cfg`; the config has another name.
+
+    Returns:
+        Text by file name: the config, and the backbone if MMPretrain has
+        none that is the same function.
+
+    Raises:
+        ValueError: As :func:`plain_model_cfg`.
+    """
+    config = plain_config(cfg, folded)
+    files = {}
+    prefix = header + _notes(cfg, config)
+    if config.model.backbone.type in BACKBONES:
+        source = resources.files(__package__) / BACKBONE_FILE
+        files[BACKBONE_FILE] = source.read_text(encoding='utf-8')
+        prefix += _IMPORT_BACKBONE
+    name = FOLDED_CONFIG_FILE if folded else CONFIG_FILE
+    files[name] = prefix + config.pretty_text
+    return files
 
 
-def _without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: val for key, val in settings.items() if val is not None}
+def _imports(
+    cfg: Config, model: Mapping[str, Any], data: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return ``custom_imports`` for a model and its data."""
+    backbone = dict(model['backbone'])
+    if backbone['type'] in BACKBONES:
+        del backbone['type']  # the shipped file is imported by itself
+    model_from = packages(dict(model, backbone=backbone))
+    data_from = packages(data)
+    imports = []
+    if model['backbone']['type'] in BACKBONES:
+        imports.append(_BACKBONE_MODULE)
+    if OWN_PACKAGE in model_from | data_from:
+        imports.append(OWN_PACKAGE)
+    if (model_from | data_from) - {*_TOOLBOXES, *_HERE}:
+        theirs = (cfg.get('custom_imports') or {}).get('imports') or []
+        theirs = [theirs] if isinstance(theirs, str) else theirs
+        imports += [
+            name for name in theirs if name.partition('.')[0] not in _HERE
+        ]
+    optional = OWN_PACKAGE in data_from - model_from
+    return dict(imports=imports, allow_failed_imports=optional)
 
 
-def _unscoped(name: str | None) -> str:
-    return (name or '').rpartition('.')[2]
-
-
-def _uses_this_package(value: Any) -> bool:
-    for name in _types(value):
-        for registry in (MODELS, DATASETS, TRANSFORMS):
-            found = registry.get(name)
-            module = getattr(found, '__module__', '')
-            if module.split('.')[0] == 'reducenet_mm':
-                return True
-    return False
-
-
-def _types(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        if isinstance(value.get('type'), str):
-            yield value['type']
-        for item in value.values():
-            yield from _types(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _types(item)
+def _notes(cfg: Config, config: Config) -> str:
+    """Return comments on what of the evaluation needs this package."""
+    missing = left_out(cfg, config)
+    imports = config.get('custom_imports') or {}
+    if missing:
+        note = (
+            f'Left out, since only {OWN_PACKAGE} can read it: '
+            f'{", ".join(missing)}.'
+        )
+    elif imports.get('allow_failed_imports'):
+        note = (
+            f'The data below are read by {OWN_PACKAGE}, so evaluating on '
+            'them needs it installed; the network and its inference do not.'
+        )
+    else:
+        return ''
+    return textwrap.indent(textwrap.fill(note, 77), '# ') + '\n'

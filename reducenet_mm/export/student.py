@@ -3,36 +3,58 @@
 
 from __future__ import annotations
 
-import copy
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner.checkpoint import CheckpointLoader
-from mmpretrain.registry import DATASETS, MODELS
-from torch import Tensor, nn
+from mmpretrain.registry import DATASETS
+from torch import Tensor
 
 from reducenet_mm import __version__
 from reducenet_mm.engine.preflight import no_side_effects, read_weights
-from reducenet_mm.models.backbones.reduce_blocks import absorb_conv_biases
 from reducenet_mm.models.checkpoint_views import (
     ARCHITECTURE,
-    check_state_dict,
     is_distill_state_dict,
+    strip_prefix,
 )
-from reducenet_mm.models.supernet import set_scaler, ungraft
 
-from .files import sha256_file, write_atomically
-from .parity import check_parity, largest_difference, parity_images
-from .plain_config import plain_config, plain_model_cfg, supernet_cfg
+from . import forms as student_forms
+from .files import check_folder, json_text, sha256_file, write_folder
+from .forms import (
+    EXACT,
+    FOLDED,
+    INT8,
+    ONNX,
+    WEIGHTS,
+    Forms,
+    checkpoint_bytes,
+)
+from .images import ImageSource
+from .onnx_file import require_onnx
+from .parity import SUPERNET, Comparison, accuracies, as_content, compare
+from .plain_config import (
+    BACKBONE_FILE,
+    CONFIG_FILE,
+    FOLDED_CONFIG_FILE,
+    plain_files,
+)
 
-TOLERANCE = 1e-10
-"""Largest accepted difference of float64 logits."""
+PARITY = 'parity.json'
+ALL_FILES = (
+    WEIGHTS,
+    CONFIG_FILE,
+    BACKBONE_FILE,
+    FOLDED,
+    FOLDED_CONFIG_FILE,
+    ONNX,
+    INT8,
+    PARITY,
+)
+"""All that an export may write."""
 
 
 @dataclass(frozen=True)
@@ -40,103 +62,167 @@ class ExportResult:
     """What was written, and how it was checked.
 
     Attributes:
-        weights: The written ``student.pth``.
-        config: The written ``student.py``.
-        largest_difference: Of the float64 logits of the plain network and
-            the supernet at scaler 0, before anything is rounded.
-        rounding: Largest change of the logits by rounding what was merged;
-            0 if nothing had to merge.
-        images: What they were compared on: ``'validation'`` or
-            ``'random'`` images.
-        num_images: How many of them.
+        files: All written files by name.
+        comparisons: How far each form is from the supernet at scaler 0.
+        images: How many images of which kind they were compared on.
+        accuracy: Top-1 in percent of the supernet and of each written
+            network on the validation set; empty if it was not measured or
+            the set is not on this machine.
+        num_validation: On how many images.
         params: Number of the plain network's parameters.
     """
 
-    weights: Path
-    config: Path
-    largest_difference: float
-    rounding: float
-    images: str
-    num_images: int
+    files: dict[str, Path]
+    comparisons: list[Comparison]
+    images: dict[str, int]
+    accuracy: dict[str, float]
+    num_validation: int
     params: int
+
+    @property
+    def weights(self) -> Path:
+        """The written ``student.pth``."""
+        return self.files[WEIGHTS]
+
+    @property
+    def config(self) -> Path:
+        """The written ``student.py``."""
+        return self.files[CONFIG_FILE]
+
+    @property
+    def largest_difference(self) -> float:
+        """Of the float64 logits, before anything is rounded."""
+        return self.comparisons[0].largest
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What is written beside ``student.pth`` and how it is checked.
+
+    Attributes:
+        fold: Write ``student_folded.pth`` and ``.py``: every batch norm is
+            folded into the convolution before it.
+        onnx: Write ``student.onnx``.
+        int8: Write ``student_int8.onnx`` too.
+        accuracy: Measure each network on the validation set.
+        max_validation: On how many images at most; None for all.
+        num_calibration: How many training images calibrate ``int8``.
+        tolerance: Largest accepted difference of float64 logits, relative
+            to the largest logit.
+    """
+
+    fold: bool = False
+    onnx: bool = False
+    int8: bool = False
+    accuracy: bool = False
+    max_validation: int | None = None
+    num_calibration: int = 256
+    tolerance: float = EXACT
 
 
 def export_student(
     config: str | Path | Config,
     checkpoint: str | Path,
     out_dir: str | Path,
-    tolerance: float = TOLERANCE,
+    options: ExportOptions = ExportOptions(),
 ) -> ExportResult:
-    """Write ``student.pth`` and ``student.py`` into ``out_dir``.
+    """Write the student of a checkpoint as files of an ordinary network.
 
-    Both are checked before anything is written: the weights load strictly
-    into a network without branches, which answers as the supernet does.
-    What merges is merged in float64 and then rounded to the precision of
-    the plain network.
+    These are ``student.pth``, ``student.py``, ``parity.json``, where
+    MMPretrain has no class for it ``student_backbone.py``, and what the
+    options ask for. Everything is made and checked before anything is
+    written: weights load strictly into networks without branches, which
+    answer as the supernet does at scaler 0. Files which an earlier export
+    has left in the folder and this one does not write are removed: all that
+    is there is the same network.
 
     Args:
         config: The config with which ``checkpoint`` was trained.
         checkpoint: A teacher's or a distillation checkpoint.
         out_dir: Folder to write to; created if it is not there.
-        tolerance: Largest accepted difference of float64 logits.
+        options: What to write and to measure.
 
     Raises:
         FileNotFoundError: If ``checkpoint`` is not there.
-        ValueError: If it cannot be read or does not fit ``config``, or
-            ``config`` has no ReduceNet, or a norm that cannot absorb what
-            merging leaves.
-        ParityError: If the plain network is not the same function.
+        ImportError: If ONNX is asked for and not installed.
+        OSError: If ``out_dir`` cannot be written to.
+        ValueError: If the checkpoint cannot be read or does not fit
+            ``config``, ``config`` has no ReduceNet, a norm cannot absorb
+            what merging or folding leaves, or training images to calibrate
+            on are missing.
+        ParityError: If a form is not the same function.
             Whatever is raised, nothing has been written.
     """
+    if options.onnx or options.int8:
+        require_onnx()
+    check_folder(out_dir)
     if not isinstance(config, Config):
         config = Config.fromfile(config)
     weights = read_weights(str(checkpoint))
     source = f'checkpoint {str(checkpoint)!r}'
     with no_side_effects(), DefaultScope.overwrite_default_scope('mmpretrain'):
-        supernet = MODELS.build(supernet_cfg(config))
-        state = _supernet(weights)
-        check_state_dict(supernet, state, source)
-        supernet.load_state_dict(state)
-        set_scaler(supernet, 0.0)
-        plain = MODELS.build(plain_model_cfg(config))
-        exact = copy.deepcopy(plain).double()
-        exact.load_state_dict(_student(supernet))
-        plain.load_state_dict(exact.state_dict())
-        stored = {key: val.clone() for key, val in plain.state_dict().items()}
-        images, kind = parity_images(config, plain)
-        difference = largest_difference(supernet, exact, images)
-        check_parity(difference, tolerance)
-        rounding = largest_difference(exact, plain, images)
-        meta = _meta(config, checkpoint)
-        meta['parity'] = dict(
-            largest_difference=difference,
-            rounding=rounding,
-            images=kind,
-            count=len(images),
+        forms = student_forms.strip(
+            config, _supernet(weights), source, options.tolerance
         )
-        text = _header(meta) + plain_config(config).pretty_text
-    paths = _write(Path(out_dir), stored, meta, text)
-    params = sum(param.numel() for param in plain.parameters())
-    return ExportResult(
-        *paths, difference, rounding, kind, len(images), params
+        data = ImageSource(config, forms.plain)
+        images = data.to_compare()
+        meta = _meta(config, checkpoint)
+        _add_forms(forms, config, options, data, images, meta)
+        compared = compare(forms.references(), forms.made, images)
+        accuracy, count = _measure(forms, options, data)
+        parity = as_content(compared, images, accuracy, count)
+        header = _header(meta)
+        texts = plain_files(config, header)
+        if options.fold:
+            texts.update(plain_files(config, header, folded=True))
+    files: dict[str, bytes | str] = {**texts, **forms.files}
+    for name, state in forms.states.items():
+        files[name] = checkpoint_bytes(state, dict(meta, parity=parity))
+    files[PARITY] = json_text(parity)
+    paths = write_folder(out_dir, files, obsolete=ALL_FILES)
+    params = sum(param.numel() for param in forms.plain.parameters())
+    counts = {kind: len(batch) for kind, batch in images.items()}
+    return ExportResult(paths, compared, counts, accuracy, count, params)
+
+
+def _add_forms(
+    forms: Forms,
+    config: Config,
+    options: ExportOptions,
+    data: ImageSource,
+    images: Mapping[str, Tensor],
+    meta: Mapping[str, Any],
+) -> None:
+    if options.fold:
+        student_forms.add_folded(forms, config, options.tolerance)
+    if options.onnx or options.int8:
+        metadata = dict(meta['provenance'], classes=meta['classes'])
+        texts = {key: json_text(val) for key, val in metadata.items()}
+        student_forms.add_onnx(forms, images['random'], texts)
+    if options.int8:
+        calibration = data.calibration(options.num_calibration)
+        student_forms.add_int8(forms, calibration)
+
+
+def _measure(
+    forms: Forms, options: ExportOptions, data: ImageSource
+) -> tuple[dict[str, float], int]:
+    """Measure the supernet and all that is written."""
+    if not options.accuracy:
+        return {}, 0
+    answers = {SUPERNET: forms.references()['float32']}
+    written = {*forms.states, *forms.files}
+    answers.update(
+        {form.name: form.answer for form in forms.made if form.name in written}
     )
+    return accuracies(data.validation(options.max_validation), answers)
 
 
 def _supernet(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the supernet's keys with the student's values."""
     if not is_distill_state_dict(weights):
         return dict(weights)
-    return {
-        key[len(ARCHITECTURE) :]: value
-        for key, value in weights.items()
-        if key.startswith(ARCHITECTURE)
-    }
-
-
-def _student(supernet: nn.Module) -> dict[str, Tensor]:
-    """Return the plain network's tensors, what merged in float64."""
-    merged = ungraft(copy.deepcopy(supernet).double())
-    return absorb_conv_biases(merged.state_dict())
+    return strip_prefix(weights, ARCHITECTURE)
 
 
 def _meta(config: Config, checkpoint: str | Path) -> dict[str, Any]:
@@ -173,25 +259,7 @@ def _classes_of_data(config: Config) -> Any:
 def _header(meta: Mapping[str, Any]) -> str:
     source = meta['provenance']
     return (
-        '# The plain student network; its weights are student.pth beside '
-        'this file.\n'
+        '# The plain student network; its weights lie beside this file.\n'
         f'# Exported by reducenet_mm {source["reducenet_mm"]} from '
         f'{source["checkpoint"]},\n# sha256 {source["sha256"]}\n'
     )
-
-
-def _write(
-    out_dir: Path,
-    state: Mapping[str, Tensor],
-    meta: Mapping[str, Any],
-    config_text: str,
-) -> tuple[Path, Path]:
-    buffer = io.BytesIO()
-    weights = {key: value.clone() for key, value in state.items()}
-    torch.save(dict(meta=dict(meta), state_dict=weights), buffer)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    weights_path, config_path = out_dir / 'student.pth', out_dir / 'student.py'
-    write_atomically(
-        {weights_path: buffer.getvalue(), config_path: config_text}
-    )
-    return weights_path, config_path

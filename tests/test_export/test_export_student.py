@@ -16,9 +16,14 @@ from mmpretrain.registry import MODELS
 from torch import nn
 
 from reducenet_mm import __version__, set_scaler
-from reducenet_mm.export import ParityError, export_student
-from reducenet_mm.export.parity import check_parity, largest_difference
-from reducenet_mm.export.plain_config import plain_model_cfg
+from reducenet_mm.export import ExportOptions, ParityError, export_student
+from reducenet_mm.export.parity import (
+    Form,
+    answer_of,
+    compare,
+    largest_difference,
+)
+from reducenet_mm.export.plain_model import plain_model_cfg
 from tests.conftest import randomise_norms
 
 CLASSES = ('ant', 'bee', 'cat', 'dog', 'eel')
@@ -70,7 +75,12 @@ def test_the_exported_student_is_the_supernet_at_scaler_0(
 ) -> None:
     cfg, supernet, checkpoint = request.getfixturevalue(stage)
     result = export_student(cfg, checkpoint, tmp_path / 'out')
-    assert names(tmp_path / 'out') == ['student.pth', 'student.py']
+    assert names(tmp_path / 'out') == [
+        'parity.json',
+        'student.pth',
+        'student.py',
+        'student_backbone.py',
+    ]
     saved = torch.load(result.weights, weights_only=True)
     assert not [key for key in saved['state_dict'] if 'expand' in key]
 
@@ -88,7 +98,11 @@ def test_the_exported_student_is_the_supernet_at_scaler_0(
             atol=1e-10,
         )
     assert result.largest_difference <= 1e-10
-    assert result.rounding == 0
+    assert [one.form for one in result.comparisons] == [
+        'stripped and merged',
+        'student.pth',
+    ]
+    assert result.comparisons[1].largest == 0  # nothing merged
     assert result.params == sum(p.numel() for p in plain.parameters())
 
 
@@ -161,12 +175,12 @@ def test_imagenet_layout_becomes_mmpretrains_resnet(
     assert result.largest_difference <= 1e-10
 
 
-def test_an_activation_that_mmpretrain_cannot_set_keeps_our_class(
+def test_an_activation_that_mmpretrain_cannot_set_needs_the_shipped_class(
     classifier_cfg: Callable,
 ) -> None:
     model_cfg = classifier_cfg(depth=18, act_cfg=dict(type='GELU'))
     backbone = plain_model_cfg(Config(dict(model=model_cfg)))['backbone']
-    assert backbone['type'] == 'PlainResNet'
+    assert backbone['type'] == 'StudentResNet'
     assert backbone['act_cfg'] == dict(type='GELU')
 
 
@@ -177,13 +191,16 @@ def test_digits_are_compared_on_real_validation_images(
     model = build(dict(cfg.model.architecture))
     checkpoint = save(tmp_path / 'epoch_1.pth', model.state_dict())
     result = export_student(cfg, checkpoint, tmp_path / 'out')
-    assert (result.images, result.num_images) == ('validation', 16)
+    assert result.images == dict(validation=16, random=16)
     written = Config.fromfile(result.config)
     assert written.val_dataloader == cfg.val_dataloader
-    assert written.test_dataloader == cfg.test_dataloader
+    grey, *steps = written.test_dataloader.dataset.pipeline
+    assert grey.type == 'RandomGrayscale'
+    assert steps == cfg.test_dataloader.dataset.pipeline
     assert written.test_evaluator == cfg.test_evaluator
     assert written.test_cfg == cfg.test_cfg
-    assert written.custom_imports.imports == ['reducenet_mm']
+    imports = ['student_backbone', 'reducenet_mm']
+    assert written.custom_imports.imports == imports
     assert 'train_dataloader' not in written
 
 
@@ -196,9 +213,14 @@ def test_without_the_data_random_images_are_compared(
     split = dict(type='HoldoutSplit', part='val', val_size=10, dataset=cifar)
     for dataset in (cifar, split):
         cfg.val_dataloader = dict(dataset=dataset)
-        result = export_student(cfg, checkpoint, tmp_path / 'out')
-        assert result.images == 'random'
-        assert Config.fromfile(result.config).val_dataloader.dataset == dataset
+        result = export_student(
+            cfg,
+            checkpoint,
+            tmp_path / 'out',
+            ExportOptions(accuracy=True),
+        )
+        assert result.images == dict(random=16)
+        assert result.accuracy == {}
     assert not root.exists()
 
 
@@ -226,17 +248,38 @@ def test_parity_sees_a_tiny_change_and_an_active_branch(
     }
     plain.load_state_dict(student)
     images = torch.randn(4, 3, 12, 12)
-    set_scaler(supernet, 0.0)
-    assert largest_difference(supernet, plain, images) <= 1e-10
+    set_scaler(supernet.double(), 0.0)
+    plain.double()
+    wanted, answer = answer_of(supernet), answer_of(plain)
+    assert largest_difference(wanted(images), answer(images)) <= 1e-10
     with torch.no_grad():
         plain.backbone.layer2[0].conv2.weight.add_(1e-6)
-    changed = largest_difference(supernet, plain, images)
-    assert changed > 1e-10
-    with pytest.raises(ParityError, match='scaler 0'):
-        check_parity(changed, 1e-10)
+    assert 1e-10 < largest_difference(wanted(images), answer(images)) < 1e-3
     plain.load_state_dict(student)
     set_scaler(supernet, 1.0)
-    assert largest_difference(supernet, plain, images) > 1e-3
+    assert largest_difference(wanted(images), answer(images)) > 1e-3
+
+
+def test_the_step_that_breaks_is_named() -> None:
+    def shifted(by: float) -> Callable[[torch.Tensor], torch.Tensor]:
+        return lambda images: images.mean((2, 3)) + by
+
+    forms = [
+        Form('first', 'float32', shifted(1e-6), 1e-5),
+        Form('second', 'float32', shifted(1e-3), 1e-5),
+        Form('third', 'float32', shifted(0.0), 1e-5),
+    ]
+    images = dict(random=torch.ones(2, 3, 4, 4))
+    references = dict(float32=shifted(0.0))
+    with pytest.raises(ParityError, match=r'second.*right until then: first'):
+        compare(references, forms, images)
+    passed = compare(references, forms[::2], images)
+    assert [one.form for one in passed] == ['first', 'third']
+    assert passed[0].differences['random'] == pytest.approx(1e-6, rel=0.1)
+    # Nothing is expected of int8, but numbers.
+    nan = Form('int8', 'int8', shifted(float('nan')), None)
+    with pytest.raises(ParityError, match='int8'):
+        compare(references, [nan], images)
 
 
 def test_a_checkpoint_of_another_width_is_refused(

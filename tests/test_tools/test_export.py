@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +14,21 @@ from typing import Any
 
 import pytest
 import torch
+
+ALL_FILES = [
+    'parity.json',
+    'student.onnx',
+    'student.pth',
+    'student.py',
+    'student_backbone.py',
+    'student_folded.pth',
+    'student_folded.py',
+    'student_int8.onnx',
+]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.fixture
@@ -32,9 +51,11 @@ def test_both_kinds_of_run_are_exported(
     options = getattr(config, f'{stage}_model')
     out = tmp_path / 'out'
     export([*arguments, '--out', str(out), '--cfg-options', *options])
-    assert sorted(path.name for path in out.iterdir()) == [
+    assert names(out) == [
+        'parity.json',
         'student.pth',
         'student.py',
+        'student_backbone.py',
     ]
     saved = torch.load(out / 'student.pth', weights_only=True)
     trained = torch.load(checkpoint, weights_only=False)['state_dict']
@@ -61,3 +82,152 @@ def test_the_wrong_config_is_one_line_and_nothing_is_written(
     assert error.startswith('export.py: error: checkpoint ')
     assert 'base_channels' in error
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.fixture
+def arguments(student_run: Path, config: SimpleNamespace) -> list[str]:
+    """Config and checkpoint of a student, and what makes it so narrow."""
+    checkpoint = str(student_run / 'epoch_2.pth')
+    options = ['--cfg-options', *config.student_model]
+    return [config.student, checkpoint, *options]
+
+
+def test_every_form_is_compared_measured_and_written(
+    arguments: list[str], export: Callable, tmp_path: Path, capsys: Any
+) -> None:
+    out = tmp_path / 'out'
+    flags = ['--fold-bn', '--int8', '--calibration-images', '40']
+    export([*arguments, '--out', str(out), *flags, '--max-images', '120'])
+    assert names(out) == ALL_FILES
+    parity = json.loads((out / 'parity.json').read_text())
+    compared = {one['form']: one for one in parity['comparisons']}
+    tolerances = {form: one['tolerance'] for form, one in compared.items()}
+    assert tolerances == {
+        'stripped and merged': 1e-10,
+        'student.pth': 1e-5,
+        'norms folded': 1e-10,
+        'student_folded.pth': 1e-5,
+        'student.onnx': 1e-4,
+        'student_int8.onnx': None,
+    }
+    for one in compared.values():
+        assert set(one['differences']) == {'validation', 'random'}
+        if one['tolerance'] is not None:
+            assert max(one['differences'].values()) <= one['tolerance']
+    assert compared['student_int8.onnx']['differences']['validation'] > 1e-4
+    accuracy = parity['accuracy']
+    assert accuracy['images'] == 120
+    float_forms = {
+        value
+        for form, value in accuracy['values'].items()
+        if form != 'student_int8.onnx'
+    }
+    assert len(float_forms) == 1
+    assert list(accuracy['values']) == [
+        'supernet at scaler 0',
+        'student.pth',
+        'student_folded.pth',
+        'student.onnx',
+        'student_int8.onnx',
+    ]
+    for name in ('student.pth', 'student_folded.pth'):
+        meta = torch.load(out / name, weights_only=True)['meta']
+        assert meta['parity'] == parity
+    printed = capsys.readouterr().out
+    assert f'{accuracy["values"]["student.onnx"]:.2f}' in printed
+
+    # Whatever is there after another export belongs to that one.
+    export([*arguments, '--out', str(out)])
+    assert names(out) == [
+        name
+        for name in ALL_FILES
+        if 'folded' not in name and 'onnx' not in name
+    ]
+
+
+def test_a_form_that_breaks_is_named_and_nothing_is_written(
+    arguments: list[str],
+    load_tool: Callable[[str], SimpleNamespace],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    from reducenet_mm.export import forms
+
+    def wrong(model: torch.nn.Module, *rest: Any) -> bytes:
+        with torch.no_grad():
+            model.head.fc.bias.add_(0.5)
+        return to_onnx(model, *rest)
+
+    to_onnx = forms.to_onnx
+    monkeypatch.setattr(forms, 'to_onnx', wrong)
+    out = tmp_path / 'out'
+    with pytest.raises(SystemExit) as caught:
+        load_tool('export').main([*arguments, '--out', str(out), '--onnx'])
+    assert 'student' in str(caught.value.code)
+    assert 'is not the same function' in str(caught.value.code)
+    assert not out.exists()
+
+
+def test_a_folder_that_is_a_file_is_refused_first(
+    arguments: list[str], export: Callable, tmp_path: Path
+) -> None:
+    (tmp_path / 'out').write_text('mine')
+    with pytest.raises(SystemExit) as caught:
+        export([*arguments, '--out', str(tmp_path / 'out')])
+    assert 'is a file' in str(caught.value.code)
+    assert (tmp_path / 'out').read_text() == 'mine'
+
+
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='needs /dev/full')
+def test_a_full_disk_leaves_nothing_behind(
+    arguments: list[str],
+    export: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    old = tmp_path / 'old'
+    export([*arguments, '--out', str(old)])
+    before = {path: path.read_bytes() for path in old.iterdir()}
+    sync = os.fsync
+
+    def full(descriptor: int) -> None:
+        """Write the last file to a device that is always full."""
+        if os.readlink(f'/proc/self/fd/{descriptor}').count('parity.json'):
+            with open('/dev/full', 'wb', buffering=0) as disk:
+                disk.write(b'x')
+        sync(descriptor)
+
+    monkeypatch.setattr(os, 'fsync', full)
+    for out in (old, tmp_path / 'new' / 'deep'):
+        with pytest.raises(SystemExit) as caught:
+            export([*arguments, '--out', str(out)])
+        assert os.strerror(errno.ENOSPC) in str(caught.value.code)
+    assert not (tmp_path / 'new').exists()
+    assert {path: path.read_bytes() for path in old.iterdir()} == before
+
+
+class Code:
+    """What a checkpoint must not hold."""
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, ('executed',)
+
+
+def test_a_checkpoint_that_holds_code_is_refused(
+    arguments: list[str],
+    export: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: Any,
+) -> None:
+    path = tmp_path / 'code.pth'
+    weights = torch.load(arguments[1], weights_only=False)['state_dict']
+    torch.save(
+        dict(state_dict=weights, meta=Code()), path, pickle_module=pickle
+    )
+    config = str(Path(arguments[0]).absolute())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        export([config, str(path), *arguments[2:], '--out', 'out'])
+    assert 'code.pth' in capsys.readouterr().err
+    assert names(tmp_path) == ['code.pth']

@@ -68,7 +68,7 @@ def test_the_guides_block_trains_and_leaves_a_plain_network(trained):
     assert set(shipped['state_dict']) == set(student)
     assert not any('expand' in key for key in student)
     plain = Config.fromfile(trained / 'student/student.py')
-    assert plain.model.backbone.type == 'PlainResNet'
+    assert plain.model.backbone.type == 'StudentResNet_CIFAR'
 
 
 def test_the_guides_loss_is_what_trains_the_student(trained):

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import pickle
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -117,7 +116,7 @@ def test_our_tools_take_the_converted_file(
     load_tool('export').main(
         [str(tmp_path / 'tiny.py'), str(weights), '--out', str(plain)]
     )
-    exported = runpy.run_path(str(plain / 'student.py'))
+    exported = Config.fromfile(plain / 'student.py')
     model = MODELS.build(dict(exported['model'], _scope_='mmpretrain')).eval()
     saved = torch.load(plain / 'student.pth', weights_only=True)
     model.load_state_dict(saved['state_dict'])

@@ -152,7 +152,7 @@ def test_the_exported_student_has_the_reported_accuracy(
 ) -> None:
     folder = finished.work_dir / 'student'
     cfg = Config.fromfile(folder / 'student.py')
-    assert cfg.model.backbone.type == 'PlainResNet'
+    assert cfg.model.backbone.type == 'StudentResNet_CIFAR'
     model = MODELS.build(
         dict(cfg.model, data_preprocessor=cfg.data_preprocessor)
     ).eval()

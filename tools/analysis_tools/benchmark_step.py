@@ -46,7 +46,7 @@ from reducenet_mm.experiments.step_cost import (
     time_interleaved,
 )
 from reducenet_mm.export.files import write_json
-from reducenet_mm.export.plain_config import plain_model_cfg, supernet_cfg
+from reducenet_mm.export.plain_model import plain_model_cfg, supernet_cfg
 
 RATIOS = (
     ('supernet', 'mmrazor'),

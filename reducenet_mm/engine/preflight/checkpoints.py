@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from reducenet_mm.models.checkpoint_views import (
+    IS_DISTILLATION,
     check_state_dict,
     is_distill_state_dict,
     read_state_dict,
@@ -86,11 +87,7 @@ def _wrong_kind(
 ) -> str | None:
     """Say what to use instead if the file is of another kind of model."""
     if is_distill_state_dict(weights) and not is_distill_state_dict(wanted):
-        return (
-            'is a distillation checkpoint (keys architecture.*), the model '
-            "is a plain classifier. Use the student's config; to test, "
-            '--scaler 1 is then the teacher and --scaler 0 the student.'
-        )
+        return IS_DISTILLATION
     if is_distill_state_dict(wanted) and not is_distill_state_dict(weights):
         return (
             'holds a plain classifier, the model is a distillation (keys '

@@ -1,0 +1,143 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""The evaluation part of a plain config: of stock parts wherever possible."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmengine.config import Config
+from mmpretrain.registry import (
+    DATA_SAMPLERS,
+    DATASETS,
+    EVALUATORS,
+    LOOPS,
+    METRICS,
+    MODELS,
+    TRANSFORMS,
+)
+
+OWN_PACKAGE = 'reducenet_mm'
+
+_REGISTRIES = (
+    DATASETS,
+    TRANSFORMS,
+    DATA_SAMPLERS,
+    METRICS,
+    EVALUATORS,
+    LOOPS,
+    MODELS,
+)
+
+_FIELDS = ('dataloader', 'cfg', 'evaluator')
+
+_STOCK_PARTS = {
+    'LoadReadableImage': ('LoadImageFromFile', ('max_unreadable',)),
+    'SeededSampler': ('DefaultSampler', ()),
+}
+"""Ours -> what evaluates alike, and the settings that it does not have."""
+
+_GREY = dict(type='RandomGrayscale', prob=1.0, channel_weights=(1.0, 2.0, 1.0))
+"""Colours become grey, and grey values stay what they are, to the bit."""
+
+
+def evaluation_part(cfg: Config, in_channels: int) -> dict[str, Any]:
+    """Return the validation and test settings that go with the student.
+
+    Parts of this package become MMPretrain's where those do the same. What
+    is left of ours in the validation settings (the split of a training set)
+    leaves them out, unless the test settings have something of ours too.
+
+    Args:
+        cfg: The config with which the checkpoint was trained.
+        in_channels: Channels of the student's images. With 1, the test
+            pipeline takes coloured images as well: MMPretrain's inferencer
+            decodes every file to colour.
+
+    Returns:
+        A copy of the top-level keys of ``cfg`` that are kept.
+    """
+    val, test = (
+        {
+            key: _with_stock_parts(cfg[key])
+            for key in (f'{part}_{field}' for field in _FIELDS)
+            if cfg.get(key) is not None
+        }
+        for part in ('val', 'test')
+    )
+    stock_test = bool(test) and OWN_PACKAGE not in packages(test)
+    if stock_test and OWN_PACKAGE in packages(val):
+        val = {}
+    if in_channels == 1:
+        _accept_colour(test)
+    return {**val, **test}
+
+
+def left_out(cfg: Config, kept: Mapping[str, Any]) -> list[str]:
+    """Return the evaluation keys of ``cfg`` that are not in ``kept``."""
+    keys = (f'{part}_{field}' for part in ('val', 'test') for field in _FIELDS)
+    return [key for key in keys if cfg.get(key) is not None if key not in kept]
+
+
+def packages(value: Any) -> set[str]:
+    """Return the packages that define the types named in a config."""
+    found = set()
+    for name in _types(value):
+        for registry in _REGISTRIES:
+            module = getattr(registry.get(name), '__module__', None)
+            if module is not None:
+                found.add(module.partition('.')[0])
+    return found
+
+
+def plain(value: Any) -> Any:
+    """Return a deep copy of plain dicts, lists and tuples."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(plain(item) for item in value)
+    return copy.deepcopy(value)
+
+
+def unscoped(name: str | None) -> str:
+    """Return a type's name without the scope before it."""
+    return (name or '').rpartition('.')[2]
+
+
+def _with_stock_parts(value: Any) -> Any:
+    """Return a plain copy in which ``_STOCK_PARTS`` are replaced."""
+    if isinstance(value, Mapping):
+        copied = {key: _with_stock_parts(val) for key, val in value.items()}
+        name = copied.get('type')
+        if isinstance(name, str) and unscoped(name) in _STOCK_PARTS:
+            copied['type'], unknown = _STOCK_PARTS[unscoped(name)]
+            return {k: val for k, val in copied.items() if k not in unknown}
+        return copied
+    if isinstance(value, (list, tuple)):
+        return type(value)(_with_stock_parts(item) for item in value)
+    return copy.deepcopy(value)
+
+
+def _accept_colour(test: Mapping[str, Any]) -> None:
+    """Let a test pipeline begin by making images grey, in place."""
+    dataset = test.get('test_dataloader', {}).get('dataset', {})
+    steps = list(dataset.get('pipeline', ()))
+    if not steps:
+        return
+    loads = unscoped(steps[0].get('type')) == 'LoadImageFromFile'
+    if loads and steps[0].get('to_float32'):
+        return  # the transform would round what it gets
+    steps.insert(int(loads), plain(_GREY))
+    dataset['pipeline'] = steps
+
+
+def _types(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        if isinstance(value.get('type'), str):
+            yield value['type']
+        for item in value.values():
+            yield from _types(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _types(item)

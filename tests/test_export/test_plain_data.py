@@ -1,0 +1,157 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""The data of the exported config: stock parts wherever possible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmpretrain.registry import TRANSFORMS
+
+from reducenet_mm.export.plain_config import plain_config, plain_files
+
+CONFIGS = Path('configs/reducenet')
+DIGITS = 'digits/reducenet8-w16-e4_digits_student.py'
+FASHION = 'fashion-mnist/reducenet8-w16-e4_fashion-mnist_student.py'
+CIFAR = 'cifar10/reducenet20-w16-e1_cifar10_student.py'
+IMAGENET = 'imagenet/reducenet18-e1_imagenet_student.py'
+VAL = ('val_dataloader', 'val_cfg', 'val_evaluator')
+TEST = ('test_dataloader', 'test_cfg', 'test_evaluator')
+
+
+def source(name: str) -> Config:
+    return Config.fromfile(CONFIGS / name)
+
+
+def read(files: dict[str, str], folder: Path) -> Config:
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding='utf-8')
+    return Config.fromfile(folder / 'student.py')
+
+
+@pytest.mark.parametrize('name', [FASHION, CIFAR, IMAGENET])
+def test_stock_data_need_nothing_of_this_package(
+    name: str, tmp_path: Path
+) -> None:
+    cfg = source(name)
+    text = plain_files(cfg)['student.py']
+    note = [line for line in text.splitlines() if 'reducenet_mm' in line]
+    assert len(note) == 1 and note[0].startswith('# Left out')
+    assert all(key in text for key in VAL)
+    written = read(plain_files(cfg), tmp_path)
+    assert not set(VAL) & set(written)
+    assert set(TEST) <= set(written)
+    imports = written.get('custom_imports')
+    backbone = dict(imports=['student_backbone'], allow_failed_imports=False)
+    assert imports == (None if name == IMAGENET else backbone)
+    assert written.test_evaluator == cfg.test_evaluator
+    assert written.test_dataloader.sampler == cfg.test_dataloader.sampler
+
+
+def test_our_image_loader_becomes_mmpretrains(tmp_path: Path) -> None:
+    cfg = source(IMAGENET)
+    first, *rest = cfg.test_dataloader.dataset.pipeline
+    assert first.type == 'LoadReadableImage'
+    first.update(max_unreadable=3, imdecode_backend='pillow')
+    written = read(plain_files(cfg), tmp_path)
+    assert written.test_dataloader.dataset.pipeline == [
+        dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+        *rest,
+    ]
+    assert first.type == 'LoadReadableImage'  # cfg itself is left alone
+
+
+def test_our_sampler_becomes_mmengines(classifier_cfg: Callable) -> None:
+    cfg = Config(dict(model=classifier_cfg()))
+    sampler = dict(type='SeededSampler', shuffle=False, round_up=False)
+    cfg.test_dataloader = dict(dataset=dict(type='MNIST'), sampler=sampler)
+    written = plain_config(cfg)
+    assert written.test_dataloader.sampler == dict(
+        sampler, type='DefaultSampler'
+    )
+    assert written.custom_imports.imports == ['student_backbone']
+
+
+def test_our_data_set_is_imported_only_where_it_can_be(
+    tmp_path: Path,
+) -> None:
+    files = plain_files(source(DIGITS))
+    text = files['student.py']
+    comment = ' '.join(
+        line[2:] for line in text.splitlines() if line.startswith('# ')
+    )
+    assert 'evaluating on them needs it installed' in comment
+    written = read(files, tmp_path)
+    assert written.custom_imports == dict(
+        imports=['student_backbone', 'reducenet_mm'],
+        allow_failed_imports=True,
+    )
+    assert set(VAL + TEST) <= set(written)
+    assert written.test_dataloader.dataset.type == 'Digits'
+
+
+def test_a_part_of_the_users_own_keeps_its_import(
+    classifier_cfg: Callable,
+) -> None:
+    cfg = Config(dict(model=classifier_cfg()))
+    cfg.custom_imports = dict(imports=['reducenet_mm', 'tests.tiny_data'])
+    assert 'tests.tiny_data' not in plain_files(cfg)['student.py']
+    cfg.test_dataloader = dict(dataset=dict(type='TinyCIFAR10'))
+    cfg.test_cfg, cfg.test_evaluator = {}, dict(type='Accuracy')
+    import tests.tiny_data  # noqa: F401  as the training has
+
+    namespace: dict[str, Any] = {}
+    text = plain_files(cfg)['student.py']
+    exec(text[text.index('custom_imports') :], namespace)
+    assert namespace['custom_imports'] == dict(
+        imports=['student_backbone', 'tests.tiny_data'],
+        allow_failed_imports=False,
+    )
+
+
+@pytest.mark.parametrize('load', [False, True])
+def test_a_grey_student_takes_grey_images_as_they_are_and_coloured_ones(
+    load: bool, classifier_cfg: Callable, tmp_path: Path
+) -> None:
+    steps = [dict(type='PackInputs')]
+    if load:
+        steps.insert(0, dict(type='LoadImageFromFile', color_type='unchanged'))
+    cfg = Config(dict(model=classifier_cfg(in_channels=1)))
+    cfg.test_dataloader = dict(dataset=dict(type='MNIST', pipeline=steps))
+    written = read(plain_files(cfg), tmp_path)
+    added = written.test_dataloader.dataset.pipeline
+    assert [step.type for step in added if step not in steps] == [
+        'RandomGrayscale'
+    ]
+    image = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    coloured = np.repeat(image[..., None], 3, axis=-1)
+    with_grey, without = (
+        Compose([TRANSFORMS.build(step) for step in part[int(load) :]])
+        for part in (added, steps)
+    )
+    wanted = without(dict(img=image))['inputs']
+    assert wanted.shape == (1, 16, 16)
+    for given in (image, image[..., None], coloured):
+        got = with_grey(dict(img=given))['inputs']
+        assert got.dtype == torch.uint8 and torch.equal(got, wanted)
+
+
+def test_floats_are_not_rounded_for_a_grey_student(
+    classifier_cfg: Callable,
+) -> None:
+    steps = [dict(type='LoadImageFromFile', to_float32=True)]
+    cfg = Config(dict(model=classifier_cfg(in_channels=1)))
+    cfg.test_dataloader = dict(dataset=dict(type='MNIST', pipeline=steps))
+    assert plain_config(cfg).test_dataloader == cfg.test_dataloader
+
+
+def test_a_coloured_students_pipeline_stays_as_it_is(tmp_path: Path) -> None:
+    cfg = source(CIFAR)
+    written = read(plain_files(cfg), tmp_path)
+    assert written.test_dataloader == cfg.test_dataloader

@@ -1,0 +1,269 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""An exported folder serves those who have MMPretrain and nothing of ours."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmpretrain import get_model
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+
+from reducenet_mm import set_scaler
+from reducenet_mm.export import ExportOptions, export_student
+from tests.conftest import randomise_norms
+
+CLASSES = ('ant', 'bee', 'cat', 'dog', 'eel')
+SCRIPT = Path(__file__).with_name('use_exported.py')
+
+FOLDERS: dict[str, dict[str, Any]] = {
+    'postsum': dict(depth=8),
+    'parallel': dict(depth=14, block='parallel'),
+    'imagenet': dict(depth=18, block='sequential'),
+    'stock': dict(depth=18),
+    'digits': dict(depth=8, in_channels=1),
+}
+"""Exported folder -> settings of its supernet."""
+
+FOLDED = ('stock', 'parallel')
+
+BACKBONES = dict(
+    postsum='StudentResNet_CIFAR',
+    parallel='StudentResNet_CIFAR',
+    imagenet='StudentResNet',
+    stock='ResNet',
+    digits='StudentResNet_CIFAR',
+)
+
+
+def training_config(name: str, images: Path) -> Config:
+    """Return a config as one trains with, of a narrow network."""
+    backbone = dict(FOLDERS[name], type='ReduceNet', base_channels=4)
+    backbone['expansion'] = 2
+    channels = backbone.get('in_channels', 3)
+    widths = 32 if backbone['depth'] == 18 else 16
+    model = dict(
+        _scope_='mmpretrain',
+        type='ImageClassifier',
+        backbone=backbone,
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(
+            type='LinearClsHead',
+            num_classes=5,
+            in_channels=widths,
+            loss=dict(type='CrossEntropyLoss'),
+        ),
+    )
+    dataset = dict(
+        type='CustomDataset',
+        data_root=str(images),
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')],
+    )
+    if name == 'digits':
+        pack = [dict(type='PackInputs')]
+        dataset = dict(type='Digits', split='test', pipeline=pack)
+    return Config(
+        dict(
+            model=model,
+            data_preprocessor=dict(
+                num_classes=5, mean=[110.0] * channels, std=[70.0] * channels
+            ),
+            test_dataloader=dict(
+                batch_size=4,
+                num_workers=0,
+                dataset=dataset,
+                sampler=dict(type='DefaultSampler', shuffle=False),
+            ),
+            test_evaluator=dict(type='Accuracy', topk=(1,)),
+            test_cfg=dict(),
+        )
+    )
+
+
+def build_supernet(cfg: Config) -> nn.Module:
+    preprocessor = dict(type='ClsDataPreprocessor', **cfg.data_preprocessor)
+    model = MODELS.build(dict(cfg.model, data_preprocessor=preprocessor))
+    nn.init.normal_(model.head.fc.weight)
+    return randomise_norms(model).eval()
+
+
+def export_folder(root: Path, name: str, cfg: Config) -> nn.Module:
+    """Export a random supernet to ``root/name``, return it at scaler 0."""
+    supernet = build_supernet(cfg)
+    checkpoint = root / f'{name}.pth'
+    meta = dict(epoch=1, dataset_meta=dict(classes=CLASSES))
+    torch.save(dict(state_dict=supernet.state_dict(), meta=meta), checkpoint)
+    options = ExportOptions(fold=name in FOLDED)
+    folder = root / name
+    export_student(cfg, checkpoint, folder, options)
+    if name != 'stock' and not (folder / 'student_backbone.py').is_file():
+        pytest.fail(
+            f'export_student wrote no student_backbone.py into {folder}: it '
+            'must write all of plain_config.plain_files.'
+        )
+    set_scaler(supernet, 0.0)
+    return supernet
+
+
+def write_images(folder: Path) -> Path:
+    """Write two PNG files of each class, return the folder."""
+    rng = np.random.RandomState(0)
+    for name in CLASSES:
+        (folder / name).mkdir(parents=True)
+        for index in range(2):
+            image = rng.randint(0, 256, (14, 12, 3), np.uint8)
+            path = str(folder / name / f'{name}{index}.png')
+            assert cv2.imwrite(path, image)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Folders exported here, used in a process without the project."""
+    torch.manual_seed(0)
+    root = tmp_path_factory.mktemp('exported')
+    images = write_images(root / 'images')
+    supernets, given = {}, {}
+    for name in FOLDERS:
+        cfg = training_config(name, images)
+        supernets[name] = export_folder(root, name, cfg)
+        channels = len(cfg.data_preprocessor.mean)
+        # The inferencer is given a file, and what imread makes of it.
+        image: Any = str(images / 'cat' / 'cat1.png')
+        if name == 'postsum':
+            image = cv2.imread(image)
+        given[name] = image, torch.randn(3, channels, 12, 12)
+    torch.save(given, root / 'given.pt')
+    paths = sysconfig.get_paths()
+    command = [sys.executable, '-I', '-S', str(SCRIPT), str(root)]
+    command += [paths['purelib'], paths['platlib']]
+    cwd = root / 'cwd'
+    cwd.mkdir()
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    answers = torch.load(root / 'answers.pt', weights_only=False)
+    return SimpleNamespace(
+        root=root, supernets=supernets, given=given, answers=answers
+    )
+
+
+def as_inferred(supernet: nn.Module, image: Any) -> Tensor:
+    """Return a supernet's probabilities for a file or an image."""
+    image = cv2.imread(image) if isinstance(image, str) else image
+    pixels = torch.from_numpy(image).permute(2, 0, 1)
+    if supernet.backbone.conv1.in_channels == 1:
+        weights = torch.tensor([1.0, 2.0, 1.0])[:, None, None] / 4
+        pixels = (weights * pixels).sum(0, keepdim=True).byte()
+    batch = supernet.data_preprocessor(dict(inputs=[pixels]))['inputs']
+    with torch.no_grad():
+        return supernet(batch).softmax(1)[0]
+
+
+def test_the_project_is_not_there(elsewhere: SimpleNamespace) -> None:
+    assert elsewhere.answers['found'] == []
+
+
+@pytest.mark.parametrize('name', FOLDERS)
+def test_get_model_gives_the_supernets_student(
+    name: str, elsewhere: SimpleNamespace
+) -> None:
+    answer = elsewhere.answers[name]
+    _, batch = elsewhere.given[name]
+    with torch.no_grad():
+        wanted = elsewhere.supernets[name](batch)
+    assert wanted.std() > 0.01
+    for logits in (answer['logits'], answer['init_model']):
+        torch.testing.assert_close(logits, wanted, rtol=1e-5, atol=1e-5)
+    assert answer['classes'] == list(CLASSES)
+    assert answer['backbone'] == BACKBONES[name]
+    shipped = str(elsewhere.root / name / 'student_backbone.py')
+    assert (answer['file'] == shipped) == (name != 'stock')
+
+
+@pytest.mark.parametrize('name', FOLDED)
+def test_a_folded_student_is_the_same(
+    name: str, elsewhere: SimpleNamespace
+) -> None:
+    answer = elsewhere.answers[name]
+    assert not torch.equal(answer['folded'], answer['logits'])
+    torch.testing.assert_close(
+        answer['folded'], answer['logits'], rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize('name', FOLDERS)
+def test_the_inferencer_takes_arrays_and_files(
+    name: str, elsewhere: SimpleNamespace
+) -> None:
+    inferred = elsewhere.answers[name]['inferred']
+    image, _ = elsewhere.given[name]
+    wanted = as_inferred(elsewhere.supernets[name], image)
+    scores = torch.from_numpy(inferred['pred_scores'])
+    torch.testing.assert_close(scores, wanted, rtol=1e-4, atol=1e-5)
+    assert inferred['pred_class'] == CLASSES[wanted.argmax()]
+
+
+def test_mmpretrains_own_test_tool_tests_it(
+    elsewhere: SimpleNamespace,
+) -> None:
+    results = elsewhere.root / 'results'
+    predictions = pickle.loads((results / 'predictions.pkl').read_bytes())
+    files = sorted((elsewhere.root / 'images').glob('*/*.png'))
+    assert [p['img_path'] for p in predictions] == list(map(str, files))
+    right = 0
+    for file, predicted in zip(files, predictions, strict=True):
+        wanted = as_inferred(elsewhere.supernets['parallel'], str(file))
+        torch.testing.assert_close(
+            predicted['pred_score'], wanted, rtol=1e-4, atol=1e-5
+        )
+        right += CLASSES[wanted.argmax()] == file.parent.name
+    (log,) = results.glob('*/*.log')
+    assert f'accuracy/top1: {10 * right:.4f}' in log.read_text()
+    drawn = sorted(path.name for path in (results / 'drawn').rglob('*.png'))
+    assert len(drawn) == len(files)
+
+
+def test_mmpretrains_publishing_tool_takes_the_weights(
+    elsewhere: SimpleNamespace,
+) -> None:
+    published = elsewhere.answers['published']
+    saved = torch.load(published, weights_only=True)
+    source = torch.load(
+        elsewhere.root / 'parallel' / 'student.pth', weights_only=True
+    )
+    assert saved['meta'].pop('mmpretrain_version')
+    assert saved['meta'] == source['meta']
+    assert saved['state_dict'].keys() == source['state_dict'].keys()
+    for key, value in source['state_dict'].items():
+        assert torch.equal(saved['state_dict'][key], value)
+
+
+def test_only_evaluating_on_our_data_needs_the_project(
+    elsewhere: SimpleNamespace,
+) -> None:
+    assert 'Digits is not in' in elsewhere.answers['digits_error']
+
+
+def test_with_the_project_the_same_folder_gives_the_same(
+    elsewhere: SimpleNamespace,
+) -> None:
+    folder = elsewhere.root / 'digits'
+    model = get_model(
+        str(folder / 'student.py'), pretrained=str(folder / 'student.pth')
+    )
+    _, batch = elsewhere.given['digits']
+    with torch.no_grad():
+        logits = model(batch)
+    wanted = elsewhere.answers['digits']['logits']
+    torch.testing.assert_close(logits, wanted, rtol=1e-6, atol=1e-6)

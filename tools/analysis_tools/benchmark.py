@@ -1,0 +1,177 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Time teacher, student, deployed and hand-written plain network, forward.
+
+In torch as they are (``eager``), with ``channels_last`` weights and images,
+``compiled`` by ``torch.compile``, and in onnxruntime (``onnx``). All take
+turns within each round; what does not work on this machine is left out, with
+the reason. Weights are random: they do not matter for the time. The ONNX
+exporter folds norms of its own accord, so that there the student is as the
+deployed network.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import DictAction
+from rich.console import Console
+from rich.table import Table
+
+from reducenet_mm.engine import launch
+from reducenet_mm.experiments.benchmark import (
+    MODES,
+    compared_networks,
+    measure_modes,
+)
+from reducenet_mm.experiments.complexity import input_shape
+from reducenet_mm.experiments.latency import BATCH_SIZES, conditions
+from reducenet_mm.experiments.results import versions
+from reducenet_mm.export.files import write_json
+
+UNITS = {
+    'milliseconds': ('ms', '.3f'),
+    'images_per_second': ('images/s', '.1f'),
+    'ratios': ('time', '.3f'),
+}
+"""Key of a result -> what the table calls it, and how it writes it."""
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog='benchmark.py',
+        description='Time a forward pass of the teacher (scaler 1), the '
+        'student (scaler 0), the deployed network (merged, norms folded) and '
+        "MMPretrain's plain network of the same shape (norms folded), "
+        'interleaved. Reads no data and no checkpoint. Run it on an idle '
+        'machine.',
+    )
+    parser.add_argument('config', help='path of a config with a ReduceNet')
+    parser.add_argument(
+        '--batch-sizes',
+        type=int,
+        nargs='+',
+        default=list(BATCH_SIZES),
+        metavar='N',
+        help='images of a pass; default: %(default)s',
+    )
+    parser.add_argument(
+        '--modes',
+        nargs='+',
+        choices=list(MODES),
+        default=list(MODES),
+        help='ways to run them; default: all',
+    )
+    parser.add_argument(
+        '--rounds', type=int, default=50, help='at least 2; default: 50'
+    )
+    parser.add_argument(
+        '--threads',
+        type=int,
+        help='of torch and onnxruntime; default: of torch',
+    )
+    parser.add_argument(
+        '--shape',
+        type=int,
+        nargs='+',
+        metavar=('H', 'W'),
+        help='as of get_flops.py',
+    )
+    parser.add_argument('--json', metavar='FILE', help='JSON file to write')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='as of train.py',
+    )
+    args = parser.parse_args(argv)
+    if args.rounds < 2:
+        parser.error('--rounds must be at least 2')
+    if min(args.batch_sizes) < 1:
+        parser.error('--batch-sizes must be at least 1')
+    if args.threads is not None and args.threads < 1:
+        parser.error('--threads must be at least 1')
+    return args
+
+
+def benchmark(args: argparse.Namespace) -> dict[str, Any]:
+    """Build, then measure as the command line says."""
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    with launch.usage_errors('benchmark.py'):
+        cfg = launch.read_config(args.config, args.cfg_options)
+        networks = compared_networks(cfg)
+        shape = input_shape(cfg, networks['plain'], args.shape)
+    settings = dict(
+        config=args.config,
+        cfg_options=args.cfg_options or {},
+        input_shape=list(shape),
+        batch_sizes=args.batch_sizes,
+        modes=args.modes,
+        rounds=args.rounds,
+        **conditions(),
+    )
+    found = versions()
+    with suppress(PackageNotFoundError):
+        found['onnxruntime'] = version('onnxruntime')
+    measured = measure_modes(
+        networks, shape, args.batch_sizes, args.modes, args.rounds
+    )
+    return dict(settings=settings, versions=found, **measured)
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print one table for each mode, and what was left out."""
+    settings, console = result['settings'], Console()
+    for mode, batches in result['results'].items():
+        table = Table(title=f'{mode}: median and quartiles')
+        table.add_column('')
+        for batch in batches:
+            table.add_column(f'batch {batch}', justify='right', no_wrap=True)
+        some = next(iter(batches.values()))
+        for key, (unit, digits) in UNITS.items():
+            table.add_section()
+            for name in some[key]:
+                values = (one[key][name] for one in batches.values())
+                cells = (_cell(value, digits) for value in values)
+                table.add_row(f'{name}, {unit}', *cells)
+        console.print(table)
+    for mode, reason in result['skipped'].items():
+        console.print(f'{mode} was skipped: {reason}', markup=False)
+    shape = 'x'.join(map(str, settings['input_shape']))
+    console.print(
+        f'{settings["config"]}, images of {shape}, {settings["rounds"]} '
+        f'rounds, {settings["threads"]} threads on {settings["cpu_count"]} '
+        f'cores, {settings["precision"]}',
+        markup=False,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Time, print, write."""
+    args = parse_args(argv)
+    result = benchmark(args)
+    show(result)
+    if args.json is not None:
+        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
+        write_json(args.json, result)
+
+
+def _cell(value: dict[str, float], digits: str) -> str:
+    """Return a median and its quartiles: '1.234 [1.201, 1.310]'."""
+    middle, low, high = (
+        f'{value[key]:{digits}}'
+        for key in ('median', 'quartile1', 'quartile3')
+    )
+    return f'{middle} [{low}, {high}]'
+
+
+if __name__ == '__main__':
+    main()
