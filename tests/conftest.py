@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import mmengine.config.config
 import pytest
 import torch
 from mmengine.registry import DefaultScope
@@ -17,6 +19,23 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import reducenet_mm  # noqa: F401  registers everything
 
 torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', 2)))
+# MMEngine's data sets collect garbage, and need not visit all that is imported.
+gc.freeze()
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _plain_config_texts() -> Iterator[None]:
+    """Leave out yapf, most of the time of a Runner with a few iterations.
+
+    Every Runner writes its config several times, laid out nicely.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            mmengine.config.config,
+            'FormatCode',
+            lambda text, **style: (text, True),
+        )
+        yield
 
 
 @pytest.fixture(autouse=True)
