@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import reducenet_mm  # noqa: F401  registers everything
 
 torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', 2)))
-# MMEngine's data sets collect garbage, and need not visit all that is imported.
+# MMEngine collects garbage often, and need not visit all that is imported.
 gc.freeze()
 
 
