@@ -34,7 +34,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "into MMPretrain's own ResNet for depth 18 and 34, and for the "
         'CIFAR layout into student_backbone.py, written beside them.',
     )
-    parser.add_argument('config', help='config of the training')
+    parser.add_argument(
+        'config',
+        help='config of the training, with a ReduceNet or a GraftedBackbone',
+    )
     parser.add_argument('checkpoint', help='checkpoint of the training')
     parser.add_argument(
         '--out', required=True, metavar='DIR', help='folder to write to'
@@ -93,7 +96,7 @@ def print_result(result: ExportResult) -> None:
     kinds = list(result.images)
     table = Table(title=f'Largest relative difference to the {SUPERNET}')
     for heading in ('form', 'precision'):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True)
     for kind in kinds:
         table.add_column(kind, justify='right')
     table.add_column('tolerance', justify='right')
@@ -123,6 +126,8 @@ def print_result(result: ExportResult) -> None:
         )
     else:
         print('accuracy: not measured, there are no validation images here')
+    for loader, reason in result.missing.items():
+        print(f'{loader}: no images ({reason})')
     names = ', '.join(result.files)
     folder = result.weights.parent
     print(f'{result.params:,} parameters; written to {folder}: {names}')

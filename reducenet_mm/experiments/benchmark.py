@@ -1,17 +1,23 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""Latency and throughput of networks in several ways of running them."""
+"""Latency and throughput of networks in several ways of running them.
+
+Beside a ReduceNet's networks stands a reference in which, where there is one,
+nothing is of this project: MMPretrain's own ResNet of the student's shape.
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from mmcv.cnn import fuse_conv_bn
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmpretrain.models.backbones.resnet import BasicBlock
+from mmpretrain.models.backbones.resnet_cifar import ResNet_CIFAR
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
@@ -21,7 +27,9 @@ from reducenet_mm.export.onnx_file import (
     require_onnx,
     to_onnx,
 )
+from reducenet_mm.export.plain_data import unscoped
 from reducenet_mm.export.plain_model import plain_model_cfg
+from reducenet_mm.export.student_backbone import StudentResNet_CIFAR
 
 from .complexity import build_networks
 from .step_cost import summarize, time_interleaved
@@ -39,6 +47,14 @@ Runs = dict[str, Callable[[], object]]
 """One forward pass of each network, by its name."""
 
 
+class StockResNet_CIFAR(ResNet_CIFAR):
+    """MMPretrain's ``ResNet_CIFAR``; its table lacks the depths 6n+2."""
+
+    arch_settings: ClassVar[dict] = {
+        6 * n + 2: (BasicBlock, (n, n, n)) for n in range(1, 19)
+    }
+
+
 class Unavailable(Exception):
     """A way of running networks that does not work on this machine."""
 
@@ -51,8 +67,7 @@ def compared_networks(cfg: Config) -> dict[str, nn.Module]:
 
     Returns:
         In eval mode: those of ``complexity.build_networks``, and ``plain``:
-        the network that one would write by hand in the shape of the
-        student, MMPretrain's ResNet of basic blocks, its norms folded.
+        :func:`plain_network`, its norms folded by MMCV.
 
     Raises:
         ValueError: If ``cfg`` has no ``ReduceNet`` backbone, or a wrong key
@@ -63,13 +78,45 @@ def compared_networks(cfg: Config) -> dict[str, nn.Module]:
 
 
 def plain_network(cfg: Config) -> nn.Module:
-    """Build the student's shape of parts of MMPretrain, in eval mode.
+    """Build the reference of the student's shape, with norms, in eval mode.
+
+    Returns:
+        A classifier on MMPretrain's own ``ResNet`` or ``ResNet_CIFAR``. Where
+        neither is the student's function, since its blocks end without an
+        activation or have another one, on the backbone that is exported;
+        that of a ``GraftedBackbone`` is its host.
 
     Raises:
         ValueError: If ``cfg`` has no ``ReduceNet`` backbone.
     """
+    model = plain_model_cfg(cfg)
+    model['backbone'] = _stock(model['backbone'])
     with no_side_effects(), DefaultScope.overwrite_default_scope('mmpretrain'):
-        return MODELS.build(plain_model_cfg(cfg)).eval()
+        return MODELS.build(model).eval()
+
+
+def _stock(exported: Mapping[str, Any]) -> dict[str, Any]:
+    """Return MMPretrain's config of an exported backbone, or the latter."""
+    backbone = dict(exported)
+    act_cfg = backbone.pop('act_cfg', dict(type='ReLU'))
+    is_relu = unscoped(act_cfg['type']) == 'ReLU'
+    if (
+        backbone['type'] != StudentResNet_CIFAR.__name__
+        or not backbone.get('out_act', True)
+        or not is_relu
+    ):
+        return dict(exported)
+    width = backbone.get('base_channels', StudentResNet_CIFAR.default_width)
+    backbone.update(
+        type=StockResNet_CIFAR,
+        base_channels=width,
+        stem_channels=width,
+        num_stages=3,
+        strides=(1, 2, 2),
+        dilations=(1, 1, 1),
+    )
+    backbone.setdefault('out_indices', (2,))
+    return backbone
 
 
 def measure_modes(

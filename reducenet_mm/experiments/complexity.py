@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from reducenet_mm.engine.preflight import check_config
+from reducenet_mm.models.deploy import Deployable
 from reducenet_mm.models.supernet import hosts, set_scaler, ungraft
 
 from .cost import COUNTED
@@ -36,7 +38,10 @@ STEM, CLASSIFIER, OTHER = 'stem', 'classifier', 'other'
 
 @dataclass(frozen=True)
 class Complexity:
-    """What a network, or a part of it, costs for one image.
+    """What a network, or a part of it, costs for one more image.
+
+    What is paid once for a batch, however large, is left out: the product
+    that a LoRA of kind ``weight`` adds to the weight.
 
     Attributes:
         params: See :data:`COUNTS`; likewise the others.
@@ -69,8 +74,9 @@ def build_networks(cfg: Config) -> dict[str, nn.Module]:
     Returns:
         In eval mode: ``teacher`` (scaler 1), ``student`` (scaler 0), and
         ``deployed``, which is the student merged, without branches, its
-        norms folded into its convolutions. A network without branches has
-        no ``teacher``.
+        norms folded into its convolutions: what a ``deploy`` backbone is.
+        Norms that cannot be folded are left in it. A network without
+        branches has no ``teacher``.
 
     Raises:
         ValueError: If a key or a value inside ``cfg.model`` is wrong;
@@ -85,8 +91,17 @@ def build_networks(cfg: Config) -> dict[str, nn.Module]:
         for name, scaler in (('teacher', 1.0), ('student', 0.0)):
             networks[name] = copy.deepcopy(network)
             set_scaler(networks[name], scaler)
-    networks['deployed'] = fuse_conv_bn(ungraft(network))
+    networks['deployed'] = _deployed(ungraft(network))
     return networks
+
+
+def _deployed(network: Any) -> nn.Module:
+    """Fold the norms of a network without branches, in place."""
+    if not isinstance(network.backbone, Deployable):
+        return fuse_conv_bn(network)  # another host, maybe of other blocks
+    with suppress(ValueError):  # not all can be folded: it ships with them
+        network.backbone.switch_to_deploy()
+    return network
 
 
 def input_shape(
@@ -133,9 +148,13 @@ def measure_complexity(
         backbone; ``other`` is what none of their modules computes.
     """
     network = copy.deepcopy(network).eval()
-    images = torch.zeros(1, *shape)
-    modules = _count_modules(network, images)
-    params = _used_parameters(network, images)
+    one, two = torch.zeros(1, *shape), torch.zeros(2, *shape)
+    once = _count_modules(network, one)
+    modules = {
+        name: both - once[name]
+        for name, both in _count_modules(network, two).items()
+    }
+    params = _used_parameters(network, one)
     parts: dict[str, Complexity] = {}
     for part, names in _parts(network).items():
         inside = tuple(f'{name}.' for name in names)
@@ -144,7 +163,7 @@ def measure_complexity(
         parts[part] = sum((modules[name] for name in names), zero)
     whole = modules[''] + Complexity(params=sum(params.values()))
     parts[OTHER] = whole - total(parts)
-    return {part: one for part, one in parts.items() if one != Complexity()}
+    return {part: cost for part, cost in parts.items() if cost != Complexity()}
 
 
 def total(parts: Mapping[str, Complexity]) -> Complexity:
@@ -152,8 +171,10 @@ def total(parts: Mapping[str, Complexity]) -> Complexity:
     return sum(parts.values(), Complexity())
 
 
-def _count_modules(network: nn.Module, images: Tensor) -> Any:
-    """Return the operations of each module by name; '' is the network."""
+def _count_modules(
+    network: nn.Module, images: Tensor
+) -> dict[str, Complexity]:
+    """Return the operations of a batch by module; '' is the network."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(images)
     root = type(network).__name__

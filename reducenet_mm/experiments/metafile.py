@@ -17,9 +17,7 @@ from typing import Any
 
 import yaml
 from mmengine.config import Config
-from torch import nn
 
-from .benchmark import plain_network
 from .complexity import (
     COUNTS,
     Complexity,
@@ -100,7 +98,6 @@ def _collection() -> dict[str, Any]:
             'MMEngine FLOPs Counted': COUNTS['mmengine_flops'],
         },
         README='README.md',
-        Code=dict(URL='https://github.com/ohmydroid/reducenet'),
     )
 
 
@@ -125,18 +122,14 @@ def _model(
     run: Mapping[str, Any],
     speed: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    path = posixpath.normpath(run['config'])
-    if not (root / path).is_file():
-        raise FileNotFoundError(
-            f'the report of {report["pipeline"]} names the config {path!r}, '
-            f'which is not in {str(root)!r}. Make the report anew with '
-            f'`{report["command"]}`.'
-        )
-    cfg = Config.fromfile(root / path)
-    built = _network(cfg, network['role'])
-    size = total(measure_complexity(built, input_shape(cfg, built)))
-    _check_size(size, report, network, path)
+    trained, cfg = _config(root, report, run)
+    built, built_cfg = trained, cfg
+    if network['role'] == 'student':  # exported, it is a network like this
+        built, built_cfg = _config(root, report, _control(report))
+    size = _size(built_cfg, network['role'])
+    _check_size(size, report, network, built)
     metadata = {
+        'Training Config': trained,
         'Training Data': _dataset(cfg),
         'Training Images': run['images_per_epoch'],
         'Training Techniques': list(_techniques(cfg)),
@@ -158,19 +151,46 @@ def _model(
         Metrics={'Top 1 Accuracy': round(network['accuracy'], 2)},
     )
     return {
-        'Name': Path(path).stem,
+        'Name': Path(trained).stem,
         'In Collection': COLLECTION,
-        'Config': path,
+        'Config': built,
         'Metadata': metadata,
         'Results': [result],
     }
 
 
-def _network(cfg: Config, role: str) -> nn.Module:
-    """Build what the report calls a network of this role."""
-    if role == 'student':  # as it is exported
-        return plain_network(cfg)
-    return build_networks(cfg)['teacher' if role == 'teacher' else 'student']
+def _config(
+    root: Path, report: Mapping[str, Any], run: Mapping[str, Any]
+) -> tuple[str, Config]:
+    """Return the path in the repository and the content of a run's config."""
+    path = posixpath.normpath(run['config'])
+    if not (root / path).is_file():
+        raise FileNotFoundError(
+            f'the report of {report["pipeline"]} names the config {path!r}, '
+            f'which is not in {str(root)!r}. Make the report anew with '
+            f'`{report["command"]}`.'
+        )
+    return path, Config.fromfile(root / path)
+
+
+def _control(report: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the run of a control: a plain network of the student's shape."""
+    for network, run in _listed(report):
+        if network['role'] == 'control':
+            return run
+    raise ValueError(
+        f'the report of {report["pipeline"]} has no control in one go, so '
+        'that no config is known of the plain network that its student is. '
+        'Give the pipeline one in `controls` and make the report anew with '
+        f'`{report["command"]}`.'
+    )
+
+
+def _size(cfg: Config, role: str) -> Complexity:
+    """Count what the report calls a network of this role."""
+    networks = build_networks(cfg)
+    network = networks['teacher' if role == 'teacher' else 'student']
+    return total(measure_complexity(network, input_shape(cfg, network)))
 
 
 def _check_size(
@@ -199,7 +219,7 @@ def _techniques(cfg: Config) -> Iterator[str]:
     if 'Cosine' in cfg.param_scheduler.type:
         yield 'Cosine Annealing'
     if 'architecture' in cfg.model:
-        yield f'Weight Reuse ({cfg.model.type})'
+        yield f'Weights of the Supernet without Branches ({cfg.model.type})'
         if cfg.model.get('distiller') is not None:
             for loss in cfg.model.distiller.distill_losses.values():
                 yield f'Knowledge Distillation ({loss.type})'

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ def sha256_file(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def write_atomically(files: Mapping[Path, bytes | str]) -> None:
+def write_atomically(
+    files: Mapping[Path, bytes | str], remove: Iterable[Path] = ()
+) -> None:
     """Write to temporary names beside the files, sync, then rename all.
 
     Whoever reads a file meanwhile, or after a kill, sees either what it
@@ -29,6 +31,8 @@ def write_atomically(files: Mapping[Path, bytes | str]) -> None:
 
     Args:
         files: Content by path; text is written as UTF-8.
+        remove: Files, maybe not there, that would not go with the new ones:
+            they go before the first new one comes.
 
     Raises:
         OSError: If a folder cannot be written or the disk is full; no file
@@ -45,6 +49,8 @@ def write_atomically(files: Mapping[Path, bytes | str]) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+        for path in remove:
+            path.unlink(missing_ok=True)
         for path, written in temporary.items():
             os.replace(written, path)
     finally:
@@ -75,16 +81,23 @@ def write_folder(
     folder = Path(folder)
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     paths = {name: folder / name for name in files}
+    for path in paths.values():
+        if path.is_dir():
+            raise IsADirectoryError(
+                f'{str(path)!r} is a folder, and a file is to be written '
+                'there. Remove it, or give another folder.'
+            )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically({paths[name]: files[name] for name in files})
+        write_atomically(
+            {paths[name]: files[name] for name in files},
+            [folder / name for name in set(obsolete) - set(files)],
+        )
     except OSError:
         for path in missing:
             with contextlib.suppress(OSError):
                 path.rmdir()
         raise
-    for name in set(obsolete) - set(files):
-        (folder / name).unlink(missing_ok=True)
     return paths
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,6 +95,7 @@ def strip(
     merged = ungraft(copy.deepcopy(supernet).double()).state_dict()
     if merged.keys() != exact.state_dict().keys():
         merged = absorb_conv_biases(merged)
+    _check_biases(merged.keys() - exact.state_dict().keys())
     check_state_dict(exact, merged, source)
     exact.load_state_dict(merged)
     plain.load_state_dict(exact.state_dict())
@@ -104,6 +105,19 @@ def strip(
     ]
     states = {WEIGHTS: plain.state_dict()}
     return Forms(supernet, exact, plain, made, states=states)
+
+
+def _check_biases(extra: Set[str]) -> None:
+    """Raise if merging has left biases where the host has none."""
+    biases = sorted(key for key in extra if key.endswith('.bias'))
+    if biases:
+        raise ValueError(
+            f'`{biases[0]}` comes from a norm inside a `lora` branch, and '
+            'the plain network has no such bias, nor is the norm after it '
+            'known. Train with a lora that has no norm: '
+            "backbone.lora=dict(kind='weight'), or kind='kxk_1x1' without "
+            'inner_norm and outer_norm.'
+        )
 
 
 def add_folded(forms: Forms, config: Config, tolerance: float = EXACT) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.logging import print_log
 from mmpretrain.registry import DATASETS
 from torch import Tensor, nn
 
@@ -37,11 +36,20 @@ class ImageSource:
         cfg: Config whose ``val_dataloader`` and ``train_dataloader`` name
             the data.
         model: Classifier whose data preprocessor is applied.
+
+    Attributes:
+        missing: Why a loader's data set is left out, one line by key of the
+            loader. Empty if all that was asked for can be read.
+
+    Raises:
+        ValueError: If ``val_dataloader.dataset`` has an unknown type or
+            arguments which its type does not take.
     """
 
     def __init__(self, cfg: Config, model: Any) -> None:
         self.cfg = cfg
         self.model = model
+        self.missing: dict[str, str] = {}
         self._validation = self._build('val_dataloader')
 
     def to_compare(self) -> dict[str, Tensor]:
@@ -53,9 +61,8 @@ class ImageSource:
         """
         images = {}
         if self._validation is not None:
-            count = min(NUM_IMAGES, len(self._validation))
-            samples = [self._validation[index] for index in range(count)]
-            images['validation'] = self._preprocess(samples)['inputs']
+            batches = self._batches(self._validation, NUM_IMAGES)
+            images['validation'] = next(batches)['inputs']
         shape = self._shape(images.get('validation'))
         generator = torch.Generator().manual_seed(0)
         images['random'] = torch.randn(shape, generator=generator)
@@ -67,7 +74,8 @@ class ImageSource:
         """Yield batches of the validation set with their labels.
 
         Args:
-            limit: How many images at most; None for all.
+            limit: How many images at most, drawn from the whole set, the
+                same ones each time; None for all, in their order.
 
         Yields:
             Images (N, C, H, W) and labels (N,); nothing at all where the
@@ -75,9 +83,7 @@ class ImageSource:
         """
         if self._validation is None:
             return
-        count = len(self._validation)
-        count = min(limit or count, count)
-        for batch in self._batches(self._validation, count):
+        for batch in self._batches(self._validation, limit):
             labels = [
                 getattr(sample, 'gt_label', torch.empty(0))
                 for sample in batch['data_samples']
@@ -90,54 +96,75 @@ class ImageSource:
         """Return batches of training images, as validation prepares them.
 
         Args:
-            count: How many images at most, the first ones.
+            count: How many images at most, drawn from the whole set, the
+                same ones each time.
 
         Raises:
-            ValueError: If the training set is not on this machine.
+            ValueError: If the training set is not on this machine, its
+                config has an unknown type or wrong arguments, or
+                ``val_dataloader`` does not say how to prepare its images.
         """
-        dataset = self._build('train_dataloader', self._test_pipeline())
+        prepared = (self.cfg.get('val_dataloader') or {}).get('dataset')
+        if prepared is None:
+            raise ValueError(
+                '--int8 is calibrated on the images of train_dataloader, '
+                'prepared by the pipeline of val_dataloader.dataset, and '
+                'this config has none. Add a val_dataloader, or leave out '
+                '--int8.'
+            )
+        dataset = self._build('train_dataloader', like=prepared)
         if dataset is None:
             raise ValueError(
-                'quantisation is calibrated on training images, and '
-                'train_dataloader.dataset cannot be read here. Put the data '
-                'where the config says, or leave out --int8.'
+                '--int8 is calibrated on training images, and '
+                'train_dataloader.dataset cannot be read here: '
+                f'{self.missing["train_dataloader"]}. Put the data where the '
+                'config says, or leave out --int8.'
             )
-        batches = self._batches(dataset, min(count, len(dataset)))
-        return [batch['inputs'] for batch in batches]
+        return [batch['inputs'] for batch in self._batches(dataset, count)]
 
-    def _batches(self, dataset: Any, count: int) -> Iterator[dict[str, Any]]:
-        for start in range(0, count, BATCH_SIZE):
-            indices = range(start, min(start + BATCH_SIZE, count))
-            yield self._preprocess([dataset[index] for index in indices])
+    def _batches(
+        self, dataset: Any, limit: int | None
+    ) -> Iterator[dict[str, Any]]:
+        indices = _chosen(len(dataset), limit)
+        for start in range(0, len(indices), BATCH_SIZE):
+            batch = indices[start : start + BATCH_SIZE]
+            yield self._preprocess([dataset[index] for index in batch])
 
     def _preprocess(self, samples: list[Any]) -> dict[str, Any]:
         return self.model.data_preprocessor(
             pseudo_collate(samples), training=False
         )
 
-    def _build(
-        self, loader: str, pipeline: list[Any] | None = None
-    ) -> Any | None:
-        """Build the data set of a loader, or return None, and say why."""
+    def _build(self, loader: str, like: Any = None) -> Any | None:
+        """Build the data set of a loader, or return None and keep the reason.
+
+        Args:
+            loader: Key of the loader.
+            like: Config of the data set whose pipeline is used instead.
+        """
         dataset = (self.cfg.get(loader) or {}).get('dataset')
         if dataset is None:
+            self.missing[loader] = f'the config has no {loader}.dataset'
             return None
         dataset = _without_download(dataset)
-        if pipeline is not None:
-            _innermost(dataset)['pipeline'] = copy.deepcopy(pipeline)
+        if like is not None:
+            _copy_pipeline(like, dataset)
         try:
-            return DATASETS.build(dataset)
+            built = DATASETS.build(dataset)
+            reason = '' if len(built) else 'it has no images'
         except MISSING_DATA as error:
-            print_log(
-                f'{loader}.dataset cannot be read ({error}); going on '
-                'without its images.',
-                logger='current',
-            )
+            reason = ' '.join(str(error).split()) or type(error).__name__
+        except (KeyError, TypeError) as error:
+            # MMEngine's answers to an unknown type and to wrong arguments.
+            raise ValueError(
+                f'{loader}.dataset cannot be built ({type(error).__name__}: '
+                f'{error}). Correct the config key `{loader}.dataset.type` '
+                'or what stands beside it.'
+            ) from error
+        if reason:
+            self.missing[loader] = reason
             return None
-
-    def _test_pipeline(self) -> list[Any] | None:
-        dataset = (self.cfg.get('val_dataloader') or {}).get('dataset')
-        return None if dataset is None else _innermost(dataset).get('pipeline')
+        return built
 
     def _shape(self, real: Tensor | None) -> tuple[int, ...]:
         if real is not None:
@@ -149,11 +176,33 @@ class ImageSource:
         return (NUM_IMAGES, next(convs).in_channels, side, side)
 
 
-def _innermost(dataset: Any) -> Any:
-    """Return the data set's config inside wrappers such as HoldoutSplit."""
-    while isinstance(dataset.get('dataset'), Mapping):
-        dataset = dataset['dataset']
-    return dataset
+def _chosen(count: int, limit: int | None) -> list[int]:
+    """Return which of ``count`` images to take.
+
+    Many sets are sorted by class, so the first ones would be of one class.
+    """
+    if limit is None or limit >= count:
+        return list(range(count))
+    generator = torch.Generator().manual_seed(0)
+    return torch.randperm(count, generator=generator)[:limit].tolist()
+
+
+def _innermost(dataset: Any) -> list[Any]:
+    """Return the configs inside wrappers such as HoldoutSplit, in order."""
+    children = [dataset.get('dataset'), *(dataset.get('datasets') or ())]
+    inner = [child for child in children if isinstance(child, Mapping)]
+    if not inner:
+        return [dataset]
+    return [leaf for child in inner for leaf in _innermost(child)]
+
+
+def _copy_pipeline(source: Any, target: Any) -> None:
+    """Give all data sets of ``target`` the pipeline of the first source."""
+    pipeline = _innermost(source)[0].get('pipeline')
+    for dataset in _innermost(target):
+        dataset.pop('pipeline', None)
+        if pipeline is not None:
+            dataset['pipeline'] = copy.deepcopy(pipeline)
 
 
 def _without_download(value: Any) -> Any:

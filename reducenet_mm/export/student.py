@@ -70,6 +70,7 @@ class ExportResult:
             the set is not on this machine.
         num_validation: On how many images.
         params: Number of the plain network's parameters.
+        missing: Why images are missing, by the dataloader that names them.
     """
 
     files: dict[str, Path]
@@ -78,6 +79,7 @@ class ExportResult:
     accuracy: dict[str, float]
     num_validation: int
     params: int
+    missing: dict[str, str]
 
     @property
     def weights(self) -> Path:
@@ -148,8 +150,8 @@ def export_student(
         OSError: If ``out_dir`` cannot be written to.
         ValueError: If the checkpoint cannot be read or does not fit
             ``config``, ``config`` has no ReduceNet, a norm cannot absorb
-            what merging or folding leaves, or training images to calibrate
-            on are missing.
+            what merging or folding leaves, a data set's config is wrong, or
+            ``int8`` lacks training images or a ``val_dataloader``.
         ParityError: If a form is not the same function.
             Whatever is raised, nothing has been written.
     """
@@ -182,7 +184,9 @@ def export_student(
     paths = write_folder(out_dir, files, obsolete=ALL_FILES)
     params = sum(param.numel() for param in forms.plain.parameters())
     counts = {kind: len(batch) for kind, batch in images.items()}
-    return ExportResult(paths, compared, counts, accuracy, count, params)
+    return ExportResult(
+        paths, compared, counts, accuracy, count, params, data.missing
+    )
 
 
 def _add_forms(

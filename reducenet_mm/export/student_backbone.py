@@ -97,8 +97,39 @@ class StudentResNet(ResNet):
             **({} if init_cfg is None else dict(init_cfg=init_cfg)),
         )
         self.relu = build_activation_layer(self.act_cfg)
+        self.folded = folded
         if folded:
             fuse_conv_bn(self)
+
+    def _checkpoint_filter(
+        self, state_dict: Mapping[str, Tensor], *args: Any
+    ) -> None:
+        """Refuse a training's checkpoint; MMPretrain's classifiers ask."""
+        if any(key.startswith('architecture.') for key in state_dict):
+            raise ValueError(
+                'this is the checkpoint of a distillation, of which nothing '
+                'would be loaded. Give the weights beside the config.'
+            )
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any
+    ) -> None:
+        """Refuse what a loading that is not strict would load in part."""
+        stem = f'{prefix}conv1.weight' in state_dict
+        if stem and self.folded != (f'{prefix}conv1.bias' in state_dict):
+            raise ValueError(
+                f'folded={self.folded} in the config, but not so in the '
+                'checkpoint: student.py goes with student.pth, '
+                'student_folded.py with student_folded.pth.'
+            )
+        parts = {part for key in state_dict for part in key.split('.')}
+        if parts & {'expand', 'lora', 'pair'}:
+            raise ValueError(
+                'the checkpoint has branches (keys *.expand.*, *.lora.* or '
+                '*.pair.*): it is that of a training. Give the weights beside '
+                'the config.'
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def make_res_layer(self, **kwargs: Any) -> nn.Module:
         """Build one stage; MMPretrain's, with these blocks and activations."""

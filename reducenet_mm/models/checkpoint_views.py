@@ -16,7 +16,7 @@ from mmengine.runner import find_latest_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
-from .supernet import is_branch_key
+from .supernet import is_branch_key, is_lora_key
 
 ARCHITECTURE = 'architecture.'
 OVERLAY = 'teacher_overlay.'
@@ -39,6 +39,10 @@ IS_NOT_DEPLOYED = (
     "leave out `deploy`, or convert the checkpoint with MMPretrain's "
     'tools/model_converters/reparameterize_model.py and '
     'model.backbone.scaler=0.'
+)
+IS_NOT_MERGED = (
+    'has parts that merge into convolutions (keys *.lora.*, *.pair.*), which '
+    'a plain network has not: let tools/export.py write the student.'
 )
 """How messages go on about a checkpoint that does not go with the model."""
 
@@ -108,6 +112,16 @@ def check_plain_state_dict(
     if folded != (STEM_BIAS in state_dict):
         cause = IS_NOT_DEPLOYED if folded else IS_DEPLOYED
         raise ValueError(f'this checkpoint {cause}')
+
+
+def check_merged(state_dict: Mapping[str, Tensor]) -> None:
+    """Raise if a network without branches would lose what has to merge.
+
+    Raises:
+        ValueError: If there are keys of ``lora`` branches or linear pairs.
+    """
+    if any(is_lora_key(key) or 'pair' in key.split('.') for key in state_dict):
+        raise ValueError(f'this checkpoint {IS_NOT_MERGED}')
 
 
 def resolve_checkpoint(path: str, config_key: str) -> str:

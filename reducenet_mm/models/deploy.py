@@ -8,6 +8,7 @@ left of a residual network are convolutions with biases, and activations.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from mmpretrain.models.backbones.resnet import BasicBlock, ResNet
@@ -27,9 +28,11 @@ class Deployable:
 
     Attributes:
         deploy: Whether the module has been switched, or was built so.
+        merges_branches: Says that the switch reckons with branches.
     """
 
     deploy: bool = False
+    merges_branches: ClassVar[bool] = True
 
     def switch_to_deploy(self) -> None:
         """Leave convolutions with biases and activations only, in place.

@@ -60,6 +60,7 @@ def check_graftable(model: nn.Module, names: Iterable[str]) -> None:
         reason = (
             _reason_against(module)
             or _folding(parent)
+            or _switching(model, name)
             or _sharing(name, module, places)
         )
         if reason is not None:
@@ -109,6 +110,24 @@ def _folding(parent: nn.Module) -> str | None:
         'with efficient_conv_bn_eval the norm is folded into it in eval '
         'mode, which would leave the branch out. Turn that off'
     )
+
+
+def _switching(model: nn.Module, name: str) -> str | None:
+    """Return the reason if a module around a layer reads its weight itself.
+
+    MMPretrain's ``switch_to_deploy`` (RepVGG, MobileOne) does.
+    """
+    parts = name.split('.')[:-1]
+    around = ['.'.join(parts[:end]) for end in range(len(parts) + 1)]
+    for outer in map(model.get_submodule, around):
+        aware = getattr(outer, 'merges_branches', False)
+        if hasattr(outer, 'switch_to_deploy') and not aware:
+            return (
+                f'the {type(outer).__name__} around it has a '
+                'switch_to_deploy() of its own, which would leave the branch '
+                'out'
+            )
+    return None
 
 
 def _places(model: nn.Module) -> dict[int, list[str]]:

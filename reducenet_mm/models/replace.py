@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from torch import nn
@@ -58,6 +58,13 @@ def _select_convs(
 ) -> dict[str, nn.Conv2d]:
     """Return by name what ``targets`` means, all of it fit to be grafted."""
     _check_names_are_free(model)
+    if not callable(targets) and (
+        not targets or not isinstance(targets, (str, Sequence))
+    ):
+        raise ValueError(
+            'targets must be one or more regular expressions or roles '
+            f'{sorted(TARGET_ROLES)}, or a predicate, got {targets!r}.'
+        )
     convs = all_convs(model)
     if callable(targets):
         chosen = [name for name, conv in convs.items() if targets(name, conv)]

@@ -11,16 +11,20 @@ from typing import Any
 import pytest
 import torch
 from mmengine.config import Config
+from mmpretrain.models.backbones.resnet_cifar import ResNet_CIFAR
 from torch import Tensor, nn
 from torch._inductor import config as inductor
 
 from reducenet_mm.experiments.benchmark import (
     MODES,
+    StockResNet_CIFAR,
     Unavailable,
     compared_networks,
     measure_modes,
+    plain_network,
     summarize_mode,
 )
+from reducenet_mm.experiments.complexity import build_networks
 from reducenet_mm.experiments.step_cost import WARM_UP
 from tests.conftest import randomise_norms
 
@@ -171,8 +175,50 @@ def test_the_plain_network_has_the_deployed_ones_shape() -> None:
     deployed.load_state_dict(plain.state_dict())  # the keys and the shapes
     images = torch.randn(2, 1, 8, 8)
     assert torch.equal(deployed(images), plain(images))
+    assert deployed.backbone.deploy
     randomise_norms(networks['student'])  # it still has them
     assert not torch.allclose(networks['student'](images), plain(images))
+
+
+def test_the_reference_is_not_of_this_project() -> None:
+    backbone = plain_network(Config.fromfile(STUDENT)).backbone
+    ours = {
+        type(module)
+        for module in backbone.modules()
+        if type(module).__module__.startswith('reducenet_mm')
+    }
+    assert ours == {StockResNet_CIFAR}  # which has the arch table alone
+    assert StockResNet_CIFAR.__bases__ == (ResNet_CIFAR,)
+    methods = [v for v in vars(StockResNet_CIFAR).values() if callable(v)]
+    assert methods == []
+
+
+@pytest.mark.parametrize(
+    ('settings', 'name'),
+    [
+        (dict(), 'StockResNet_CIFAR'),
+        (dict(act_cfg=dict(type='ReLU')), 'StockResNet_CIFAR'),
+        (dict(act_cfg=dict(type='SiLU')), 'StudentResNet_CIFAR'),
+        (dict(block='parallel'), 'StudentResNet_CIFAR'),
+        (dict(out_indices=(1, 2), depth=14), 'StockResNet_CIFAR'),
+        (dict(depth=18), 'ResNet'),
+    ],
+)
+def test_the_reference_computes_what_the_student_computes(
+    settings: dict[str, Any], name: str
+) -> None:
+    cfg = Config.fromfile(STUDENT)
+    cfg.model.architecture.backbone.update(settings)
+    if settings.get('depth') == 18:
+        cfg.model.architecture.head.in_channels = 128
+    plain = plain_network(cfg)
+    assert type(plain.backbone).__name__ == name
+    randomise_norms(plain)
+    student = build_networks(cfg)['student']
+    student.load_state_dict(plain.state_dict(), strict=False)
+    images = torch.randn(2, 1, 32, 32)
+    for one, other in zip(plain.backbone(images), student.backbone(images)):
+        torch.testing.assert_close(one, other)
 
 
 def test_a_network_without_a_student_is_refused() -> None:

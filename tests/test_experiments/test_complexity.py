@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmengine.analysis import get_model_complexity_info
 from mmengine.config import Config
+from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -121,6 +122,56 @@ def test_what_a_network_does_not_use_is_not_its_own() -> None:
     assert one['teacher'] == other['teacher']
     assert one['deployed'] == other['deployed']
     assert one['student'].params > other['student'].params
+
+
+def test_what_a_batch_pays_once_is_not_an_image_s() -> None:
+    cfg = digits('reducenet8-w16-e4_digits_teacher')
+    cfg.model.backbone.lora = dict(kind='weight')
+    networks = build_networks(cfg)
+    student, deployed = (
+        total(measure_complexity(networks[name], (1, 8, 8)))
+        for name in ('student', 'deployed')
+    )
+    assert student.multiply_adds == deployed.multiply_adds == 763_520
+    norms = 2 * (3 * 64 * 16 + 3 * 16 * 32 + 3 * 4 * 64)
+    assert student.mmengine_flops - deployed.mmengine_flops == norms
+    # One pass computes `up @ down` as well, for however many images.
+    size = network_size(networks['student'], (1, 8, 8))
+    products = 16 * 16 * 144 + 32 * 32 * 144 + 64 * 64 * 288
+    assert size.multiply_adds == 763_520 + products
+
+
+def test_the_deployed_network_is_what_ships() -> None:
+    """The backbone's own switch has made it, and computes as the student."""
+    cfg = digits('reducenet8-w16-e4_digits_lora')
+    networks = build_networks(cfg)
+    deployed = networks['deployed']
+    assert deployed.backbone.deploy
+    modules = [
+        (name, repr(module))
+        for name, module in deployed.backbone.named_modules()
+        if isinstance(module, nn.Conv2d)
+    ]
+    cfg.model.architecture.backbone.deploy = True
+    shipped = MODELS.build(cfg.model.architecture.backbone)
+    assert modules == [
+        (name, repr(module))
+        for name, module in shipped.named_modules()
+        if isinstance(module, nn.Conv2d)
+    ]
+    images = torch.randn(2, 1, 8, 8)
+    torch.testing.assert_close(
+        deployed(images), networks['student'](images), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_norms_that_cannot_be_folded_stay() -> None:
+    cfg = digits('reducenet8-w16-e4_digits_teacher')
+    cfg.model.backbone.norm_cfg = dict(type='GN', num_groups=4)
+    deployed = build_networks(cfg)['deployed']
+    assert not list(hosts(deployed))
+    norms = [m for m in deployed.modules() if isinstance(m, nn.GroupNorm)]
+    assert len(norms) == 9
 
 
 def test_the_deployed_network_is_bare_and_smaller() -> None:

@@ -10,6 +10,7 @@ import pytest
 from reducenet_mm.export.files import (
     sha256_file,
     write_atomically,
+    write_folder,
     write_json,
 )
 
@@ -43,3 +44,20 @@ def test_sha256_is_that_of_the_standard(tmp_path: Path) -> None:
     assert sha256_file(path) == (
         'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'
     )
+
+
+def test_a_folder_holds_what_belongs_together(tmp_path: Path) -> None:
+    folder = tmp_path / 'deep' / 'folder'
+    write_folder(folder, dict(a='1', b='1'))
+    (folder / 'mine').write_text('mine')
+    write_folder(folder, dict(a='2'), obsolete=('a', 'b', 'c'))
+    found = {path.name: path.read_text() for path in folder.iterdir()}
+    assert found == dict(a='2', mine='mine')
+
+
+def test_a_folder_in_the_way_changes_nothing(tmp_path: Path) -> None:
+    write_folder(tmp_path, dict(a='1', b='1'))
+    (tmp_path / 'c').mkdir()
+    with pytest.raises(IsADirectoryError, match='c'):
+        write_folder(tmp_path, dict(a='2', c='2'), obsolete=('b',))
+    assert (tmp_path / 'a').read_text() == (tmp_path / 'b').read_text() == '1'

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from mmcv.cnn import fuse_conv_bn
+from mmengine.runner.checkpoint import load_state_dict
 from mmpretrain.models.backbones.resnet import ResNet
 from mmpretrain.models.backbones.resnet_cifar import ResNet_CIFAR
 from mmpretrain.registry import MODELS
@@ -185,3 +186,25 @@ def test_a_copy_of_the_file_registers_beside_the_package(
         assert copied.StudentResNet_CIFAR is not StudentResNet_CIFAR
         cfg = dict(type='StudentResNet_CIFAR', depth=8, base_channels=2)
         assert type(MODELS.build(cfg)) is copied.StudentResNet_CIFAR
+
+
+def test_what_would_be_loaded_in_part_is_refused() -> None:
+    plain = student(8, base_channels=2)
+    folded = student(8, base_channels=2, folded=True)
+    own = {f'backbone.{k}': v for k, v in plain.state_dict().items()}
+    merged = {f'backbone.{k}': v for k, v in folded.state_dict().items()}
+    branch = {'backbone.layer1.0.conv1.lora.up': torch.ones(1)}
+    classifier = dict(type='mmpretrain.ImageClassifier', neck=None, head=None)
+    for backbone, state, reason in (
+        (plain, {f'architecture.{k}': v for k, v in own.items()}, 'distil'),
+        (plain, merged, 'folded=False'),
+        (folded, own, 'folded=True'),
+        (plain, {**own, **branch}, 'branches'),
+    ):
+        network = MODELS.build(dict(classifier, backbone=backbone))
+        before = {k: v.clone() for k, v in network.state_dict().items()}
+        for load in (load_state_dict, nn.Module.load_state_dict):
+            with pytest.raises(ValueError, match=reason):
+                load(network, state, strict=False)
+        after = network.state_dict()
+        assert all(torch.equal(after[k], v) for k, v in before.items())

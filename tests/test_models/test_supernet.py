@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 from mmcv.cnn import ConvModule, ConvWS2d, fuse_conv_bn
-from mmpretrain.models import MobileNetV2, ResNet, SEResNet
+from mmpretrain.models import MobileNetV2, RepVGG, ResNet, SEResNet
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
@@ -275,6 +275,19 @@ def test_a_role_that_nothing_plays_or_a_bad_pattern_is_refused():
         graft(net, 'depthwise')
     with pytest.raises(ValueError, match=r"'\(' is no regular expression"):
         graft(net, '(')
+
+
+@pytest.mark.parametrize('targets', [[], None, 3, ''])
+def test_targets_that_are_none_are_refused(targets):
+    with pytest.raises(ValueError, match='targets must be'):
+        graft(nn.Sequential(nn.Conv2d(1, 1, 1)), targets)
+
+
+def test_graft_refuses_a_host_that_folds_by_itself():
+    host = RepVGG('A0')
+    with pytest.raises(ValueError, match='switch_to_deploy'):
+        graft(host, r'stage_1.*conv')
+    assert next(hosts(host), None) is None
 
 
 def test_graft_refuses_a_host_that_uses_a_branchs_name():

@@ -41,6 +41,8 @@ def checkout(tmp_path: Path) -> Path:
     for name in metafile.REPORTS:
         (tmp_path / name).parent.mkdir(parents=True)
         shutil.copy(ROOT / name, tmp_path / name)
+    speeds = metafile.SPEEDS
+    shutil.copytree(ROOT / speeds, tmp_path / speeds)
     return tmp_path
 
 
@@ -86,12 +88,11 @@ def test_mmpretrain_lists_and_builds_the_models(
         model = mmpretrain.get_model(name)
         info = model._metainfo
         assert info.weights is None
-        assert info.metadata.parameters in (201_754, 77_754)
         whole = info.full_model.metadata  # with that of the collection
         assert 'linear layers' in whole.data['FLOPs Counted']
         params = sum(param.numel() for param in model.parameters())
-        # A student's config builds the network with its teacher.
-        assert params == (77_754 if 'plain' in name else 201_754)
+        assert params == info.metadata.parameters
+        assert params == (201_754 if 'teacher' in name else 77_754)
 
 
 def test_figures_are_those_of_the_reports(checkout: Path) -> None:
@@ -111,9 +112,18 @@ def test_figures_are_those_of_the_reports(checkout: Path) -> None:
         'SGD with Momentum',
         'Weight Decay',
         'Cosine Annealing',
-        'Weight Reuse (SupernetDistill)',
+        'Weights of the Supernet without Branches (SupernetDistill)',
         'Knowledge Distillation (KLDivergence)',
     ]
+    # It is a network like the control, with weights trained otherwise.
+    assert student['Config'] == found[NAMES[2]]['Config']
+    assert student['Config'].endswith('/plain8-w16_digits.py')
+    assert student['Metadata']['Training Config'].endswith(
+        '/reducenet8-w16-e4_digits_student.py'
+    )
+    for name in (NAMES[0], NAMES[2]):
+        config = found[name]['Config']
+        assert config == found[name]['Metadata']['Training Config']
     assert student['Metadata']['Training Data'] == 'Digits (scikit-learn)'
     # The control in one go, not the one with a restart.
     plain = json.loads((ROOT / metafile.REPORTS[0]).read_text())['networks'][2]
@@ -136,7 +146,7 @@ def test_what_the_benchmark_has_written_becomes_rows(checkout: Path) -> None:
         ),
     )
     path = checkout / metafile.SPEEDS / 'digits.json'
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(speed))
     found = models(checkout)
     key = 'inference time (ms/im)'
@@ -169,6 +179,10 @@ def test_what_the_benchmark_has_written_becomes_rows(checkout: Path) -> None:
         (
             lambda report: report['runs'][0].update(config='no/config.py'),
             "names the config 'no/config.py'",
+        ),
+        (
+            lambda report: report['runs'][2].update(periods=[100, 42]),
+            'has no control in one go',
         ),
     ],
 )

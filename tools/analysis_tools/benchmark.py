@@ -1,17 +1,19 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""Time teacher, student, deployed and hand-written plain network, forward.
+"""Time teacher, student, deployed network and a plain reference, forward.
 
 In torch as they are (``eager``), with ``channels_last`` weights and images,
 ``compiled`` by ``torch.compile``, and in onnxruntime (``onnx``). All take
 turns within each round; what does not work on this machine is left out, with
 the reason. Weights are random: they do not matter for the time. The ONNX
 exporter folds norms of its own accord, so that there the student is as the
-deployed network.
+deployed network. The reference, ``plain``, is MMPretrain's own ResNet in the
+student's shape; where none is the same function, what this project exports.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -32,7 +34,7 @@ from reducenet_mm.experiments.benchmark import (
 from reducenet_mm.experiments.complexity import input_shape
 from reducenet_mm.experiments.latency import BATCH_SIZES, conditions
 from reducenet_mm.experiments.results import versions
-from reducenet_mm.export.files import write_json
+from reducenet_mm.export.files import check_folder, write_json
 
 UNITS = {
     'milliseconds': ('ms', '.3f'),
@@ -48,7 +50,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         prog='benchmark.py',
         description='Time a forward pass of the teacher (scaler 1), the '
         'student (scaler 0), the deployed network (merged, norms folded) and '
-        "MMPretrain's plain network of the same shape (norms folded), "
+        "MMPretrain's own ResNet of the same shape (norms folded; where it "
+        'has none that computes the same: the exported plain network), '
         'interleaved. Reads no data and no checkpoint. Run it on an idle '
         'machine.',
     )
@@ -113,6 +116,7 @@ def benchmark(args: argparse.Namespace) -> dict[str, Any]:
         config=args.config,
         cfg_options=args.cfg_options or {},
         input_shape=list(shape),
+        plain=type(networks['plain'].backbone).__name__,
         batch_sizes=args.batch_sizes,
         modes=args.modes,
         rounds=args.rounds,
@@ -149,7 +153,7 @@ def show(result: dict[str, Any]) -> None:
     console.print(
         f'{settings["config"]}, images of {shape}, {settings["rounds"]} '
         f'rounds, {settings["threads"]} threads on {settings["cpu_count"]} '
-        f'cores, {settings["precision"]}',
+        f'cores, {settings["precision"]}; plain: {settings["plain"]}',
         markup=False,
     )
 
@@ -157,11 +161,16 @@ def show(result: dict[str, Any]) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Time, print, write."""
     args = parse_args(argv)
-    result = benchmark(args)
-    show(result)
-    if args.json is not None:
-        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-        write_json(args.json, result)
+    try:
+        if args.json is not None:
+            check_folder(Path(args.json).parent)
+        result = benchmark(args)
+        show(result)
+        if args.json is not None:
+            Path(args.json).parent.mkdir(parents=True, exist_ok=True)
+            write_json(args.json, result)
+    except OSError as error:
+        sys.exit(f'benchmark.py: error: {error}')
 
 
 def _cell(value: dict[str, float], digits: str) -> str:

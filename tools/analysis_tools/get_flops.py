@@ -10,6 +10,7 @@ gives and takes in norms and pooling too.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +29,7 @@ from reducenet_mm.experiments.complexity import (
     total,
 )
 from reducenet_mm.experiments.results import versions
-from reducenet_mm.export.files import write_json
+from reducenet_mm.export.files import check_folder, write_json
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -107,12 +108,17 @@ def show(result: dict[str, Any]) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Count, print, write."""
     args = parse_args(argv)
-    with launch.usage_errors('get_flops.py'):
-        result = count(args)
-    show(result)
-    if args.json is not None:
-        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-        write_json(args.json, result)
+    try:
+        if args.json is not None:
+            check_folder(Path(args.json).parent)
+        with launch.usage_errors('get_flops.py'):
+            result = count(args)
+        show(result)
+        if args.json is not None:
+            Path(args.json).parent.mkdir(parents=True, exist_ok=True)
+            write_json(args.json, result)
+    except OSError as error:
+        sys.exit(f'get_flops.py: error: {error}')
 
 
 if __name__ == '__main__':

@@ -15,8 +15,13 @@ from mmpretrain.models.backbones.resnet import BasicBlock, ResNet
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from ..checkpoint_views import check_plain_state_dict, strip_prefix
+from ..checkpoint_views import (
+    check_merged,
+    check_plain_state_dict,
+    strip_prefix,
+)
 from ..deploy import Deployable
+from ..layers.host import hosts
 from .plain_block import PlainBlock
 
 CIFAR_ARCHS = {6 * n + 2: (n, n, n) for n in range(1, 19)}
@@ -157,8 +162,10 @@ class PlainResNet(Deployable, ResNet):
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any
     ) -> None:
-        folded = self.conv1.bias is not None
-        check_plain_state_dict(strip_prefix(state_dict, prefix), folded)
+        own = strip_prefix(state_dict, prefix)
+        check_plain_state_dict(own, self.conv1.bias is not None)
+        if next(hosts(self), None) is None:
+            check_merged(own)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def train(self, mode: bool = True) -> PlainResNet:
