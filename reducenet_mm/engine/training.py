@@ -11,10 +11,8 @@ from typing import Any
 
 from mmengine.config import Config
 
-from reducenet_mm.models.checkpoint_views import (
-    check_plain_state_dict,
-    is_distill_state_dict,
-)
+from reducenet_mm.models.checkpoint_checks import check_plain_state_dict
+from reducenet_mm.models.checkpoint_views import is_distill_state_dict
 
 from . import preflight
 from .checkpointing import keep_two_checkpoints, settle_resume

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmengine.config import Config
 
-from reducenet_mm.models.checkpoint_views import check_state_dict
+from reducenet_mm.models.checkpoint_checks import check_state_dict
 from reducenet_mm.models.merged_student import merge_student
 from reducenet_mm.models.supernet import hosts, is_branch_key, is_lora_key
 

@@ -15,7 +15,7 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
 from reducenet_mm.models.backbones.reduce_blocks import absorb_conv_biases
-from reducenet_mm.models.checkpoint_views import check_state_dict
+from reducenet_mm.models.checkpoint_checks import check_state_dict
 from reducenet_mm.models.deploy import deployed_modules
 from reducenet_mm.models.replace import replace_module
 from reducenet_mm.models.supernet import set_scaler, ungraft

@@ -142,19 +142,27 @@ def _imports(
 
 
 def _notes(cfg: Config, config: Config) -> str:
-    """Return comments on what of the evaluation needs this package."""
+    """Return comments on what the config's reader must know."""
+    notes = []
     missing = left_out(cfg, config)
     imports = config.get('custom_imports') or {}
     if missing:
-        note = (
+        notes.append(
             f'Left out, since only {OWN_PACKAGE} can read it: '
             f'{", ".join(missing)}.'
         )
     elif imports.get('allow_failed_imports'):
-        note = (
+        notes.append(
             f'The data below are read by {OWN_PACKAGE}, so evaluating on '
             'them needs it installed; the network and its inference do not.'
         )
-    else:
-        return ''
-    return textwrap.indent(textwrap.fill(note, 77), '# ') + '\n'
+    if config.model.backbone.type not in BACKBONES:
+        notes.append(
+            'It goes with the weights beside it. The backbone is a stock '
+            'one: given the checkpoint of a training, it would load nothing '
+            'of it and MMEngine would only warn.'
+        )
+    return ''.join(
+        textwrap.indent(textwrap.fill(note, 77), '# ') + '\n'
+        for note in notes
+    )

@@ -18,7 +18,7 @@ from mmpretrain.registry import MODELS
 from reducenet_mm import __version__
 from reducenet_mm.compat.published_keys import PublishedNetwork, read_published
 from reducenet_mm.engine.preflight import no_side_effects
-from reducenet_mm.models.checkpoint_views import check_state_dict
+from reducenet_mm.models.checkpoint_checks import check_state_dict
 
 from .files import sha256_file, write_atomically
 

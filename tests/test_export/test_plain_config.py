@@ -87,6 +87,16 @@ def test_no_backbone_is_of_this_package(
     assert ('__import__' in files['student.py']) == (name != 'ResNet')
 
 
+def test_a_stock_backbones_config_warns_of_other_checkpoints(
+    classifier_cfg: Callable, files: dict[str, str]
+) -> None:
+    cfg = classifier_cfg(depth=18)
+    text = plain_files(Config(dict(model=cfg)))['student.py']
+    comments = [line[2:] for line in text.splitlines() if line[:2] == '# ']
+    assert 'it would load nothing of it' in ' '.join(comments)
+    assert 'load nothing' not in files['student.py']
+
+
 @pytest.mark.parametrize('depth', [8, 18])
 def test_a_folded_student_has_a_config_of_its_own(
     depth: int, classifier_cfg: Callable, tmp_path: Path

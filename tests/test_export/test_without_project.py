@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from reducenet_mm import set_scaler
 from reducenet_mm.export import ExportOptions, export_student
 from tests.conftest import randomise_norms
+from tests.test_export.hand_written import HandWrittenNet, operations
 
 CLASSES = ('ant', 'bee', 'cat', 'dog', 'eel')
 SCRIPT = Path(__file__).with_name('use_exported.py')
@@ -200,6 +201,39 @@ def test_a_folded_student_is_the_same(
     torch.testing.assert_close(
         answer['folded'], answer['logits'], rtol=1e-4, atol=1e-4
     )
+
+
+@pytest.mark.parametrize(
+    ('name', 'form'),
+    [
+        *((name, 'student') for name in FOLDERS if name != 'digits'),
+        *((name, 'student_folded') for name in FOLDED),
+    ],
+)
+def test_the_files_compute_what_a_hand_written_network_computes(
+    name: str, form: str, elsewhere: SimpleNamespace
+) -> None:
+    """Operation for operation, and with the files' weights to the bit."""
+    folder = elsewhere.root / name
+    student = get_model(str(folder / f'{form}.py'), f'{folder}/{form}.pth')
+    settings = FOLDERS[name]
+    other = HandWrittenNet(
+        {8: (1, 1, 1), 14: (2, 2, 2), 18: (2, 2, 2, 2)}[settings['depth']],
+        width=4,
+        classes=5,
+        folded=form != 'student',
+        out_act='block' not in settings,
+        large_images=settings['depth'] == 18,
+    ).eval()
+    _, batch = elsewhere.given[name]
+    found, names = operations(student, batch)
+    wanted, other_names = operations(other, batch)
+    assert found == wanted
+    state = student.state_dict()
+    weights = {mine: state[key] for mine, key in zip(other_names, names)}
+    other.load_state_dict(weights, strict=False)
+    with torch.no_grad():
+        assert torch.equal(other(batch), student(batch))
 
 
 @pytest.mark.parametrize('name', FOLDERS)

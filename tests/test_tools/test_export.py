@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import pickle
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -176,6 +177,37 @@ def test_a_folder_that_is_a_file_is_refused_first(
         export([*arguments, '--out', str(tmp_path / 'out')])
     assert 'is a file' in str(caught.value.code)
     assert (tmp_path / 'out').read_text() == 'mine'
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs os.fork')
+def test_a_folder_without_permission_is_refused_first(
+    arguments: list[str], export: Callable
+) -> None:
+    """As a user who is not root: nothing forbids root to write."""
+    with tempfile.TemporaryDirectory() as name:
+        closed = Path(name, 'closed')
+        closed.mkdir()
+        Path(name).chmod(0o755)
+        closed.chmod(0o555)
+        pipe, end = os.pipe()
+        if not (child := os.fork()):
+            if os.getuid() == 0:
+                os.setgroups([])
+                os.setresgid(*3 * [65534])
+                os.setresuid(*3 * [65534])
+            try:
+                export([*arguments, '--out', str(closed / 'out')])
+                os.write(end, b'it was written')
+            except BaseException as error:
+                os.write(end, f'{type(error).__name__} {error}'.encode())
+            os._exit(0)
+        os.close(end)
+        os.waitpid(child, 0)
+        with open(pipe) as answer:
+            message = answer.read()
+        assert 'SystemExit' in message
+        assert f"cannot write to '{closed / 'out'}': no permission" in message
+        assert not list(closed.iterdir())
 
 
 @pytest.mark.skipif(not Path('/dev/full').exists(), reason='needs /dev/full')

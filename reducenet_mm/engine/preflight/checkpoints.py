@@ -10,9 +10,11 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from reducenet_mm.models.checkpoint_views import (
+from reducenet_mm.models.checkpoint_checks import (
     IS_DISTILLATION,
     check_state_dict,
+)
+from reducenet_mm.models.checkpoint_views import (
     is_distill_state_dict,
     read_state_dict,
 )

@@ -16,7 +16,8 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..checkpoint_views import check_resumable, strip_prefix
+from ..checkpoint_checks import check_resumable
+from ..checkpoint_views import strip_prefix
 from ..supernet import STUDENT, TEACHER, View, apply_view, using_view
 from .distiller import (
     build_distiller,

@@ -5,11 +5,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from ..checkpoint_views import (
-    check_state_dict,
-    read_state_dict,
-    split_state_dict,
-)
+from ..checkpoint_checks import check_state_dict
+from ..checkpoint_views import read_state_dict, split_state_dict
 from ..merged_student import merge_student
 from ..supernet import is_branch_key, is_lora_key
 

@@ -19,12 +19,8 @@ from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from ..checkpoint_views import (
-    check_resumable,
-    check_state_dict,
-    read_state_dict,
-    strip_prefix,
-)
+from ..checkpoint_checks import check_resumable, check_state_dict
+from ..checkpoint_views import read_state_dict, strip_prefix
 from ..supernet import (
     STUDENT,
     adapt_state_dict,
@@ -184,8 +180,9 @@ class SupernetDistill(BaseAlgorithm):
         """
         state_dict = adapt_state_dict(self.architecture, state_dict)
         check_state_dict(self.architecture, state_dict, source)
-        kept = {k: v for k, v in state_dict.items() if k not in self.fresh}
-        self.architecture.load_state_dict(kept, strict=False)
+        own = self.architecture.state_dict()
+        fresh = {key: own[key] for key in self.fresh}
+        self.architecture.load_state_dict({**state_dict, **fresh})
         if self.teacher_overlay is not None:
             self.teacher_overlay.copy_(state_dict)
         self._loaded = True

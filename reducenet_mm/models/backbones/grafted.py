@@ -9,10 +9,11 @@ from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.registry import MODELS
-from torch import nn
+from torch import Tensor, nn
 
 from reducenet_mm.registry import LAYERS
 
+from ..checkpoint_checks import check_has_part
 from ..layers.expand_branch import Kernel
 from ..supernet import check_scaler, graft, hosts, set_scaler
 
@@ -79,7 +80,15 @@ def GraftedBackbone(
     graft(host, targets, expansion, norm_cfg, act_cfg, zero_init, lora, kernel)
     _freeze_with_hosts(host)
     set_scaler(host, scaler)
+    host.register_load_state_dict_pre_hook(_check_has_part)
     return host
+
+
+def _check_has_part(
+    host: nn.Module, state_dict: Mapping[str, Tensor], prefix: str, *_: Any
+) -> None:
+    """Check as torch wants it of a hook, which is called with more."""
+    check_has_part(host, state_dict, prefix)
 
 
 def _build_host(cfg: Mapping[str, Any]) -> nn.Module:

@@ -15,11 +15,12 @@ from mmpretrain.models.backbones.resnet import BasicBlock, ResNet
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from ..checkpoint_views import (
+from ..checkpoint_checks import (
+    check_has_part,
     check_merged,
     check_plain_state_dict,
-    strip_prefix,
 )
+from ..checkpoint_views import strip_prefix
 from ..deploy import Deployable
 from ..layers.host import hosts
 from .plain_block import PlainBlock
@@ -150,18 +151,10 @@ class PlainResNet(Deployable, ResNet):
             and init_cfg.get('type') == 'Pretrained'
         )
 
-    def _checkpoint_filter(
-        self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any
-    ) -> None:
-        """Refuse a distillation's checkpoint; MMPretrain's classifiers ask.
-
-        Their loading hands only its own part to the backbone: nothing.
-        """
-        check_plain_state_dict(strip_prefix(state_dict, prefix))
-
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any
     ) -> None:
+        check_has_part(self, state_dict, prefix)
         own = strip_prefix(state_dict, prefix)
         check_plain_state_dict(own, self.conv1.bias is not None)
         if next(hosts(self), None) is None:
