@@ -23,6 +23,15 @@ torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', 2)))
 gc.freeze()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        '--full-matrix',
+        action='store_true',
+        help='test all combinations of block, schedule, reuse and '
+        'distillation instead of all pairs',
+    )
+
+
 @pytest.fixture(scope='session', autouse=True)
 def _plain_config_texts() -> Iterator[None]:
     """Leave out yapf, most of the time of a Runner with a few iterations.

@@ -11,6 +11,7 @@ from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
 
 from reducenet_mm import set_scaler
+from tests.test_models.by_hand import BY_HAND, outputs
 from tests.test_models.distillation import batch, teacher_copy
 from tests.test_models.presets import WITH_TEACHER, distiller, reuse
 
@@ -26,88 +27,13 @@ def networks(classifier):
 
 
 def run(networks, inputs):
-    """Return logits and stage outputs of both."""
-    outputs = []
-    for network in networks:
-        network.backbone.out_indices = (0, 1, 2)
-        with torch.no_grad():
-            outputs.append((network(inputs), network.backbone(inputs)))
-    return outputs
-
-
-# what is minimised, by hand
-
-
-def kl(teacher, student, tau):
-    """Per image, ``(N,)``."""
-    soft = (teacher / tau).softmax(1)
-    return (soft * (soft.log() - (student / tau).log_softmax(1))).sum(1)
-
-
-def by_hand_soft_labels(teacher, student):
-    return dict(loss_kl=16 * kl(teacher[0], student[0], 4).mean())
-
-
-def by_hand_soft_labels_published(teacher, student):
-    # On these 5 classes the mean over elements is a fifth of that per image.
-    return dict(loss_kl=0.7 * 25 * kl(teacher[0], student[0], 5).mean() / 5)
-
-
-def by_hand_dist(teacher, student):
-    p, q = teacher[0].softmax(1), student[0].softmax(1)
-
-    def unlike(rows, others):
-        total = 0.0
-        for a, b in zip(
-            rows - rows.mean(1, True), others - others.mean(1, True)
-        ):
-            total += 1 - a @ b / (a.norm() * b.norm() + 1e-8)
-        return total / len(rows)
-
-    return dict(loss_dist=2.0 * (unlike(p, q) + unlike(p.T, q.T)))
-
-
-def by_hand_dkd(teacher, student):
-    total = 0.0
-    for t, s, label in zip(teacher[0], student[0], LABELS, strict=True):
-        p, q = (t / 4).softmax(0), (s / 4).softmax(0)
-        binary = torch.stack([p[label], 1 - p[label]])
-        other = torch.stack([q[label], 1 - q[label]])
-        total += (binary * (binary / other).log()).sum()
-        rest = torch.arange(5) != label
-        p, q = p[rest] / p[rest].sum(), q[rest] / q[rest].sum()
-        total += (p * (p / q).log()).sum()
-    return dict(loss_dkd=16 * total / len(LABELS))
-
-
-def by_hand_features(teacher, student):
-    losses = {}
-    for i, (t, s) in enumerate(zip(teacher[1], student[1], strict=True), 1):
-        t, s = F.normalize(t.flatten(1)), F.normalize(s.flatten(1))
-        losses[f'loss_stage{i}'] = (t - s).square().sum(1).mean()
-    return losses
-
-
-def by_hand_attention(teacher, student):
-    losses = {}
-    for i, (t, s) in enumerate(zip(teacher[1], student[1], strict=True), 1):
-        t = F.normalize(t.square().sum(1).flatten(1))
-        s = F.normalize(s.square().sum(1).flatten(1))
-        losses[f'loss_stage{i}'] = 1000 * (t - s).square().mean()
-    return losses
-
-
-def by_hand_soft_labels_features(teacher, student):
-    return {
-        **by_hand_soft_labels(teacher, student),
-        **by_hand_features(teacher, student),
-    }
+    return [outputs(network, inputs) for network in networks]
 
 
 @pytest.mark.parametrize('name', WITH_TEACHER)
 def test_losses_equal_a_hand_computation(build, networks, name):
     inputs, samples = batch()
-    expected = globals()[f'by_hand_{name}'](*run(networks, inputs))
+    expected = BY_HAND[name](*run(networks, inputs), LABELS)
     algorithm = build(distiller=distiller(name), norm_stats='inherited')
     losses = algorithm.train().loss(inputs, samples)
     assert losses.pop('student.loss') > 0
@@ -183,7 +109,7 @@ def test_both_networks_see_the_same_mixed_batch(
     assert (scores > 0).sum(1).tolist().count(2) >= 2
     losses = algorithm.loss(**data)
     teacher, student = run(networks, data['inputs'])
-    for key, value in globals()[f'by_hand_{name}'](teacher, student).items():
+    for key, value in BY_HAND[name](teacher, student, LABELS).items():
         torch.testing.assert_close(losses[f'distill.{key}'], value)
     hard = -(scores * student[0].log_softmax(1)).sum(1).mean()
     torch.testing.assert_close(losses['student.loss'], hard)
@@ -199,7 +125,7 @@ def test_label_smoothing_changes_the_labels_alone(
     inputs, samples = batch()
     losses = algorithm.loss(inputs, samples)
     teacher, student = run(networks, inputs)
-    for key, value in globals()[f'by_hand_{name}'](teacher, student).items():
+    for key, value in BY_HAND[name](teacher, student, LABELS).items():
         torch.testing.assert_close(losses[f'distill.{key}'], value)
     target = F.one_hot(LABELS, 5) * 0.8 + 0.2 / 5
     hard = -(target * student[0].log_softmax(1)).sum(1).mean()

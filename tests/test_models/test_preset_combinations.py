@@ -1,9 +1,7 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""Presets together: what trains, with every block, in a config."""
+"""Presets: what trains, and how they go together in a config."""
 
 from __future__ import annotations
-
-import copy
 
 import pytest
 import torch
@@ -11,27 +9,10 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmrazor.registry import MODELS
 
-from reducenet_mm.models.backbones.reduce_blocks import BLOCKS
 from reducenet_mm.models.roles import parameters_by_role
 from reducenet_mm.models.supernet import is_branch_key
-from tests.conftest import randomise_norms
-from tests.test_models.distillation import (
-    assert_teacher_is,
-    teacher_copy,
-    train,
-)
-from tests.test_models.presets import BASES, DISTILL, REUSE, distiller, reuse
+from tests.test_models.presets import BASES, REUSE, reuse
 from tests.tiny_data import use_tiny_data
-
-HOSTS = {
-    'postsum': dict(block='postsum'),
-    'postsum_lora': dict(block='postsum', lora=dict(kind='1x1')),
-    'parallel': dict(block='parallel'),
-    'sequential': dict(block='sequential'),
-    'sequential_new': dict(block='sequential', student_conv='merged'),
-}
-ALL_ROLES = ('main_conv', 'published_june')
-"""Presets which between them name every role."""
 
 
 def test_reuse_presets_train_what_they_say(build, classifier):
@@ -59,41 +40,6 @@ def test_reuse_presets_train_what_they_say(build, classifier):
         assert {n for n, p in params if p.requires_grad} == expected, name
         fresh = roles['main_conv'] if name == 'published_june' else set()
         assert set(algorithm.fresh) == fresh, name
-
-
-def test_every_block_is_combined():
-    assert {block['block'] for block in HOSTS.values()} == set(BLOCKS)
-
-
-@pytest.mark.parametrize('host', HOSTS)
-@pytest.mark.parametrize('name', DISTILL)
-def test_every_combination_trains(classifier_cfg, name, host):
-    cfg = classifier_cfg(**HOSTS[host])
-    own = dict(block=HOSTS[host]['block'])  # the teacher's own stage
-    teacher = MODELS.build(classifier_cfg(**own))
-    teacher.init_weights()
-    randomise_norms(teacher)
-    reference = teacher_copy(teacher)
-    for policy in REUSE if host == 'postsum' else ALL_ROLES:
-        algorithm = MODELS.build(
-            dict(
-                _scope_='mmrazor',
-                type='SupernetDistill',
-                architecture=copy.deepcopy(cfg),
-                distiller=distiller(name),
-                **reuse(policy),
-            )
-        )
-        algorithm.init_weights()
-        algorithm.load_teacher(teacher.state_dict())
-        params = dict(algorithm.architecture.named_parameters())
-        before = {n: p.clone() for n, p in params.items()}
-        train(algorithm, steps=1)
-        for key, param in params.items():
-            changed = not torch.equal(param, before[key])
-            assert changed == param.requires_grad, (policy, key)
-        if name != 'none':
-            assert_teacher_is(algorithm, reference)
 
 
 def test_presets_compose_in_a_config(tmp_path):
