@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from mmengine.model import BaseModel
+from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
+
+from reducenet_mm.models.supernet import set_scaler, ungraft
 
 from .timing import quartiles, take_turns
 
@@ -81,6 +86,23 @@ class TrainingStep:
             yield from network.parameters()
         for state in self.optimizer.state.values():
             yield from (v for v in state.values() if isinstance(v, Tensor))
+
+
+def build_scalers(teacher: Mapping[str, Any]) -> dict[str, BaseModel]:
+    """Build a supernet as teacher, as student, and without its branches.
+
+    Args:
+        teacher: The config of the supernet at scaler 1, with its scope.
+
+    Returns:
+        ``scaler_1``, ``scaler_0`` and ``ungrafted``; of each all parameters
+        train which get a gradient.
+    """
+    names = ('scaler_1', 'scaler_0', 'ungrafted')
+    models = {name: MODELS.build(copy.deepcopy(teacher)) for name in names}
+    set_scaler(models['scaler_0'], 0.0)
+    ungraft(models['ungrafted'])
+    return models
 
 
 def added_bytes(function: Callable[[], object]) -> int:

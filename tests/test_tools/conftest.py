@@ -94,6 +94,17 @@ def process() -> Callable[..., subprocess.CompletedProcess]:
 
 
 @pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Run a tool without a new process, which takes seconds to start."""
+
+    def run_tool(*command: object) -> None:
+        monkeypatch.setattr(sys, 'argv', [str(part) for part in command])
+        runpy.run_path(sys.argv[0], run_name='__main__')
+
+    return run_tool
+
+
+@pytest.fixture
 def free_port() -> str:
     """A TCP port that nothing listens on."""
     with socket.socket() as server:

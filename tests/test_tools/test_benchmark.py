@@ -63,6 +63,33 @@ def test_the_tool_prints_and_writes(
     assert 'eager: median and quartiles' in printed
 
 
+def test_a_grafted_backbone_is_timed_beside_the_stock_network(
+    tool: SimpleNamespace, config: SimpleNamespace, tmp_path: Path
+) -> None:
+    path = tmp_path / 'grafted.py'
+    stock = dict(type='ResNet', depth=18, base_channels=4, stem_channels=4)
+    backbone = dict(
+        _delete_=True,
+        type='GraftedBackbone',
+        backbone=dict(stock, in_channels=1),
+        targets='block_first_conv',
+    )
+    model = dict(backbone=backbone, head=dict(in_channels=32))
+    path.write_text(f'_base_ = {config.teacher!r}\nmodel = {model!r}\n')
+    arguments = [str(path), '--rounds', '2', '--batch-sizes', '2']
+    args = tool.parse_args([*arguments, '--modes', 'eager'])
+    result = tool.benchmark(args)
+    assert result['settings']['plain'] == 'ResNet'
+    times = result['results']['eager']['2']
+    assert list(times['milliseconds']) == [
+        'teacher',
+        'student',
+        'deployed',
+        'plain',
+    ]
+    assert 'deployed/plain' in times['ratios']
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [

@@ -14,7 +14,8 @@ import torch
 from mmpretrain.structures import DataSample
 
 from reducenet_mm.experiments import step_cost
-from reducenet_mm.models.supernet import is_lora_key
+from reducenet_mm.models.supernet import is_branch_key, is_lora_key
+from tests.test_export.hand_written import operations
 
 STUDENT = 'configs/reducenet/digits/reducenet8-w16-e4_digits_student.py'
 
@@ -93,6 +94,43 @@ def test_a_block_without_lora_has_no_such_case(tool: SimpleNamespace) -> None:
     ratios = step_cost.summarize(rounds, tool.RATIOS)['ratios']
     assert 'new_conv/plain_teacher' in ratios
     assert 'weight_lora/supernet' not in ratios
+
+
+def test_a_grafted_backbone_is_timed_beside_the_stock_network(
+    tool: SimpleNamespace,
+) -> None:
+    args = tool.parse_args(['--depth', '8', '--width', '4'])
+    cfg = tool.network_config(args)
+    stock = dict(type='MobileNetV2', widen_factor=0.1, out_indices=(2,))
+    cfg.model.head.in_channels = 8
+    cfg.model.backbone = dict(
+        type='GraftedBackbone', backbone=stock, targets='depthwise'
+    )
+    models, teachers = tool.build_variants(cfg)
+    scalers = {'scaler_1', 'scaler_0', 'ungrafted'}
+    distilled = {'plain', 'mmrazor', 'supernet', 'weight_lora'}
+    assert set(models) == scalers | distilled and not teachers
+    inputs = batch()[0]
+    plain = operations(models['plain'].eval(), inputs)[0]
+    graphs = {
+        name: operations(models[name].eval(), inputs)[0] for name in scalers
+    }
+    assert graphs['ungrafted'] == graphs['scaler_0'] == plain
+    assert len(graphs['scaler_1']) > len(plain)
+    for name in scalers:
+        model = models[name]
+        before = {k: v.clone() for k, v in model.named_parameters()}
+        step_cost.TrainingStep(model, *batch())()
+        changed = {
+            key
+            for key, param in model.named_parameters()
+            if not torch.equal(param, before[key])
+        }
+        assert any(map(is_branch_key, changed)) == (name == 'scaler_1')
+        assert 'backbone.conv1.conv.weight' in changed
+    ratios = {f'{name}/plain' for name in scalers}
+    rounds = {name: [1.0, 2.0] for name in models}
+    assert ratios < set(step_cost.summarize(rounds, tool.RATIOS)['ratios'])
 
 
 def test_both_distillations_have_the_same_losses(

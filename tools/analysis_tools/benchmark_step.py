@@ -16,6 +16,11 @@ Two stages train little of it; each has a target, see ``TARGETS``:
   student has one new convolution in the place of a pair (started as their
   merge; a fresh one costs the same), against ``plain_teacher``: the plain
   student's step on labels, all of it training, and the teacher's forward.
+
+With a ``GraftedBackbone``, for which there is no block, three other steps on
+labels take their place: the grafted network's at scaler 1 (``scaler_1``), at
+scaler 0 (``scaler_0``), and after ``ungraft`` (``ungrafted``). ``plain`` is
+the stock network.
 """
 
 from __future__ import annotations
@@ -42,11 +47,17 @@ from reducenet_mm.experiments.results import versions
 from reducenet_mm.experiments.step_cost import (
     MEMORY_MEASURE,
     TrainingStep,
+    build_scalers,
     summarize,
     time_interleaved,
 )
 from reducenet_mm.export.files import write_json
-from reducenet_mm.export.plain_model import plain_model_cfg, supernet_cfg
+from reducenet_mm.export.plain_data import unscoped
+from reducenet_mm.export.plain_model import (
+    GRAFTED,
+    plain_model_cfg,
+    supernet_cfg,
+)
 
 RATIOS = (
     ('supernet', 'mmrazor'),
@@ -54,6 +65,9 @@ RATIOS = (
     ('mmrazor', 'plain'),
     ('weight_lora', 'supernet'),
     ('new_conv', 'plain_teacher'),
+    ('scaler_1', 'plain'),
+    ('scaler_0', 'plain'),
+    ('ungrafted', 'plain'),
 )
 TARGETS = {'weight_lora/supernet': 1.05, 'new_conv/plain_teacher': 1.10}
 """Ratio of times -> the most that it is meant to be."""
@@ -185,7 +199,9 @@ def build_variants(
 
     Returns:
         Name -> model, and name -> teacher where it is not in the model.
-        A ``sequential`` block has no ``weight_lora``.
+        A ``sequential`` block has no ``weight_lora``, a
+        ``GraftedBackbone`` has what :func:`build_scalers` returns instead of
+        ``new_conv``.
     """
     teacher = teacher_cfg(cfg)
     plain_cfg = dict(plain_model_cfg(cfg), _scope_='mmpretrain')
@@ -206,6 +222,8 @@ def build_variants(
         lora = teacher_cfg(cfg, lora=dict(kind='weight'))
         models['weight_lora'] = MODELS.build(algorithm(lora, 'lora'))
         models['weight_lora'].load_teacher(known)
+    if unscoped(teacher['backbone']['type']) == GRAFTED:
+        return {**models, **build_scalers(teacher)}, {}
     block = dict(block='sequential', zero_init_expand=False)
     pair = teacher_cfg(cfg, **block)
     small = plain_model_cfg(Config(dict(model=pair)))

@@ -278,6 +278,13 @@ class SupernetDistill(BaseAlgorithm):
             **add_prefix(distill_losses, 'distill'),
         }
 
+    def extract_feat(self, *args: Any, **options: Any) -> Any:
+        """Return the architecture's features, as MMPretrain's tools ask.
+
+        Arguments are those of its own; at scaler 0 it is the student's.
+        """
+        return self.architecture.extract_feat(*args, **options)
+
     def _forward(self, inputs: Tensor, data_samples: Any = None) -> Any:
         return self._answer(inputs, data_samples, 'tensor')
 
