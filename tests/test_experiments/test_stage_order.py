@@ -79,7 +79,14 @@ SECOND = ('second', STUDENT, {})
 
 
 @pytest.mark.parametrize('path', PIPELINES, ids=lambda path: path.stem)
-def test_the_presets_are_in_order(path: Path) -> None:
+def test_the_presets_are_in_order(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / 'meta').mkdir()
+    for split in ('train', 'val'):
+        (tmp_path / split).mkdir()
+        (tmp_path / 'meta' / f'{split}.txt').touch()
+    monkeypatch.setenv('IMAGENET_ROOT', f'{tmp_path}/')
     pipeline = read_pipeline(path)
     runs = [run_of(entry) for entry in pipeline.stages]
     check_stages(pipeline, runs)

@@ -1,0 +1,20 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+# The stock network again, from the teacher's weights and its soft labels.
+# Never run; one iteration on a few images is a test.
+_base_ = [
+    './grafted-mobilenet-v2-e1_imagenet_teacher.py',
+    '../../_base_/distill/soft_labels.py',
+]
+
+load_from = None
+model = dict(
+    _delete_=True,
+    _scope_='mmrazor',
+    type='SupernetDistill',
+    architecture=_base_.model,
+    teacher_ckpt='./work_dirs/grafted-mobilenet-v2-e1_imagenet_teacher',
+    reuse=dict(inherit='all', freeze=['classifier']),
+    norm_stats='live',
+    distiller=_base_.distiller,
+)
+optim_wrapper = _base_.student_optim_wrapper
