@@ -6,13 +6,17 @@ ENV := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX),$(CURDIR)/.venv)
 BIN := $(ENV)/bin
 STAMP := $(ENV)/.reducenet_mm-installed
 LINT_STAMP := $(ENV)/.reducenet_mm-lint-installed
+# Full mmcv for detectors and segmentors: a version, or a wheel's path.
+MMCV ?= mmcv==2.1.0
+DENSE := $(ENV)/dense
+DENSE_STAMP := $(DENSE)/.installed-$(notdir $(MMCV))
 REQUIREMENTS := setup.py pyproject.toml $(wildcard requirements/*.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format
+.PHONY: help install demo test test-dense lint format
 
 help:  ## Show this list.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(ENV)
@@ -29,6 +33,18 @@ $(LINT_STAMP): requirements/lint.txt $(STAMP)
 	$(BIN)/python -m pip install -r requirements/lint.txt
 	@touch $@
 
+# A folder of its own, put first on the path: the environment keeps whichever
+# mmcv it has. Without a wheel, mmcv's ops are compiled, for half an hour.
+# MMSegmentation's wheel brings a package `tests`, which would hide ours.
+$(DENSE_STAMP): requirements/dense.txt $(STAMP)
+	rm -rf $(DENSE)
+	$(BIN)/python -m pip install --no-deps --no-build-isolation \
+		--target $(DENSE) $(MMCV)
+	$(BIN)/python -m pip install --no-deps --target $(DENSE) \
+		-r requirements/dense.txt
+	rm -rf $(DENSE)/tests
+	@touch $@
+
 install: $(STAMP)  ## Install the package and its requirements.
 
 demo: $(STAMP)  ## Teacher, student, controls and report on real digits.
@@ -38,6 +54,10 @@ demo: $(STAMP)  ## Teacher, student, controls and report on real digits.
 test: $(STAMP)  ## Run all tests.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests \
 		--numprocesses auto --maxprocesses 4 --dist loadfile
+
+test-dense: $(DENSE_STAMP)  ## Run the tests of detectors and segmentors.
+	OMP_NUM_THREADS=1 PYTHONPATH=$(DENSE) $(BIN)/python -m pytest \
+		tests/test_dense
 
 lint: $(LINT_STAMP)  ## Check style, spelling and types.
 	$(BIN)/python -m ruff check .

@@ -53,6 +53,9 @@ setup(
             name: read_requirements(name)
             for name in ('lite', 'full', 'onnx', 'lint')
         },
+        # With mmcv's ops: in an environment that has mmcv-lite, uninstall
+        # that first.
+        'dense': read_requirements('full') + read_requirements('dense'),
         # No test is skipped for want of a package.
         'tests': read_requirements('tests') + read_requirements('onnx'),
     },

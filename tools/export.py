@@ -27,8 +27,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         prog='export.py',
         description='Write the student of a teacher or distillation '
         'checkpoint into DIR: student.pth (weights of an ordinary network, '
-        'without any branch), student.py (its config for MMPretrain, which '
-        'is all that it needs) and parity.json. Each form is checked first '
+        'without any branch), student.py (its config for MMPretrain, or for '
+        'the toolbox of a detector or segmentor, which is all that it '
+        'needs) and parity.json. Each form is checked first '
         'on real and on random images: it must answer as the supernet does '
         'at scaler 0; otherwise nothing is written. Weights load strictly '
         "into MMPretrain's own ResNet for depth 18 and 34, and for the "
@@ -124,6 +125,8 @@ def print_result(result: ExportResult) -> None:
         print(
             f'accuracy: top-1 on {result.num_validation:,} validation images'
         )
+    elif 'validation' in result.images:
+        print('accuracy: not measured, the images have no single label')
     else:
         print('accuracy: not measured, there are no validation images here')
     for loader, reason in result.missing.items():

@@ -155,7 +155,9 @@ def set_loader_defaults(
             continue
         loader.setdefault('pin_memory', get_device() != 'cpu')
         loader.setdefault('persistent_workers', True)
-        loader.setdefault('collate_fn', dict(type='default_collate'))
+        if cfg.get('default_scope', 'mmpretrain') == 'mmpretrain':
+            # Of other toolboxes, images of a batch may differ in size.
+            loader.setdefault('collate_fn', dict(type='default_collate'))
         if not pin_memory:
             loader.pin_memory = False
         if not (persistent_workers and loader.get('num_workers', 0)):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
@@ -43,7 +43,7 @@ class Forms:
     """A student, and what has been made of it so far.
 
     Attributes:
-        supernet: The classifier with branches, at scaler 0, in float32.
+        supernet: The network with branches, at scaler 0, in float32.
         exact: The same function without branches, in float64.
         plain: The same in float32, which is what is written.
         made: The forms, in the order in which they were made.
@@ -86,11 +86,12 @@ def strip(
         ValueError: If ``state`` does not fit ``config``, or a norm cannot
             absorb what merging leaves.
     """
-    supernet = MODELS.build(supernet_cfg(config))
+    # As a Runner has it: detectors read attributes of their config.
+    supernet = MODELS.build(ConfigDict(supernet_cfg(config)))
     check_state_dict(supernet, state, source)
     supernet.load_state_dict(state)
     set_scaler(supernet, 0.0)
-    plain = MODELS.build(plain_model_cfg(config))
+    plain = MODELS.build(ConfigDict(plain_model_cfg(config)))
     exact = copy.deepcopy(plain).double()
     merged = ungraft(copy.deepcopy(supernet).double()).state_dict()
     if merged.keys() != exact.state_dict().keys():

@@ -18,24 +18,28 @@ from torch import Tensor, nn
 
 from reducenet_mm.engine.preflight.data_paths import downloads
 
+from .plain_data import CLASSIFIERS, scope_of
 from .student_backbone import StudentResNet_CIFAR
 
 MISSING_DATA = (AssertionError, OSError, RuntimeError)
-"""What MMPretrain's data sets raise where their files are not there."""
+"""What data sets raise where their files are not there."""
 
 NUM_IMAGES = 16
-"""How many images two networks are compared on, of each kind."""
+"""How many images two classifiers are compared on, of each kind.
+
+Other networks on one: theirs are large, and differ in size.
+"""
 
 BATCH_SIZE = 64
 
 
 class ImageSource:
-    """The images that a config names, as its classifier's network gets them.
+    """The images that a config names, as its network gets them.
 
     Args:
         cfg: Config whose ``val_dataloader`` and ``train_dataloader`` name
             the data.
-        model: Classifier whose data preprocessor is applied.
+        model: Network whose data preprocessor is applied.
 
     Attributes:
         missing: Why a loader's data set is left out, one line by key of the
@@ -50,6 +54,7 @@ class ImageSource:
         self.cfg = cfg
         self.model = model
         self.missing: dict[str, str] = {}
+        self._compared = NUM_IMAGES if scope_of(cfg) == CLASSIFIERS else 1
         self._validation = self._build('val_dataloader')
 
     def to_compare(self) -> dict[str, Tensor]:
@@ -61,7 +66,7 @@ class ImageSource:
         """
         images = {}
         if self._validation is not None:
-            batches = self._batches(self._validation, NUM_IMAGES)
+            batches = self._batches(self._validation, self._compared)
             images['validation'] = next(batches)['inputs']
         shape = self._shape(images.get('validation'))
         generator = torch.Generator().manual_seed(0)
@@ -168,12 +173,12 @@ class ImageSource:
 
     def _shape(self, real: Tensor | None) -> tuple[int, ...]:
         if real is not None:
-            return (NUM_IMAGES, *real.shape[1:])
+            return (self._compared, *real.shape[1:])
         side = (
             32 if isinstance(self.model.backbone, StudentResNet_CIFAR) else 224
         )
         convs = (m for m in self.model.modules() if isinstance(m, nn.Conv2d))
-        return (NUM_IMAGES, next(convs).in_channels, side, side)
+        return (self._compared, next(convs).in_channels, side, side)
 
 
 def _chosen(count: int, limit: int | None) -> list[int]:

@@ -3,17 +3,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 Answer = Callable[[Tensor], Tensor]
-"""Preprocessed images (N, C, H, W) -> logits (N, classes)."""
+"""Preprocessed images (N, C, H, W) -> logits (N, classes).
+
+A network with several outputs, such as a detector: all of them, flat; a
+two-stage one: the features in which it finds boxes.
+"""
 
 SUPERNET = 'supernet at scaler 0'
+
+SIZE_KEYS = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
+"""What a detector may ask of a data sample."""
 
 
 class ParityError(RuntimeError):
@@ -65,7 +73,7 @@ class Comparison:
 
 
 def answer_of(model: nn.Module) -> Answer:
-    """Return how a classifier answers in eval mode, without gradients.
+    """Return how a network answers in eval mode, without gradients.
 
     Its precision decides that of the logits; images are converted to it.
     """
@@ -74,9 +82,34 @@ def answer_of(model: nn.Module) -> Answer:
 
     @torch.no_grad()
     def answer(images: Tensor) -> Tensor:
-        return model(images.to(dtype), mode='tensor')
+        outputs = _outputs(model, images.to(dtype))
+        if isinstance(outputs, Tensor):
+            return outputs
+        return torch.cat([output.flatten() for output in _tensors(outputs)])
 
     return answer
+
+
+def _outputs(model: Any, images: Tensor) -> Any:
+    """Return all that a network computes before boxes or masks are made."""
+    if hasattr(model, 'roi_head'):
+        # A two-stage detector selects boxes midway, in float32 only. Its
+        # heads are copied; features are all that stripping could change.
+        return model.extract_feat(images)
+    sizes = dict.fromkeys(SIZE_KEYS, tuple(images.shape[2:]))
+    samples = [BaseDataElement(metainfo=sizes) for _ in images]
+    return model(images, samples, mode='tensor')
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in nested lists, tuples and dicts, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _tensors(list(value.values()))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)
 
 
 def compare(

@@ -15,10 +15,13 @@ from typing import Any
 from mmengine.config import Config
 
 from .plain_data import (
+    CLASSIFIERS,
     OWN_PACKAGE,
     evaluation_part,
     left_out,
     packages,
+    plain,
+    scope_of,
     unscoped,
 )
 from .plain_model import BACKBONES, plain_model_cfg
@@ -45,7 +48,16 @@ finally:
 '''
 """MMEngine fills in the folder when it reads the config."""
 
-_TOOLBOXES = ('mmcv', 'mmengine', 'mmpretrain', 'torch', 'torchvision')
+_TOOLBOXES = (
+    'mmcv',
+    'mmdet',
+    'mmengine',
+    'mmpretrain',
+    'mmseg',
+    'torch',
+    'torchvision',
+)
+_TOOL_KEYS = ('test_pipeline', 'tta_model', 'tta_pipeline', 'visualizer')
 _HERE = (OWN_PACKAGE, _BACKBONE_MODULE)
 
 
@@ -58,23 +70,25 @@ def plain_config(cfg: Config, folded: bool = False) -> Config:
 
     Returns:
         Model, data preprocessor, evaluation data and metrics, and what
-        MMPretrain's tools need to draw predictions. It imports only what it
+        the toolbox's tools need to draw predictions. It imports only what it
         uses; this package only if installed, where only data are ours.
     """
+    scope = scope_of(cfg)
     model = plain_model_cfg(cfg, folded)
+    data = evaluation_part(cfg, model['backbone'].get('in_channels', 3))
+    content: dict[str, Any] = dict(default_scope=scope)
+    imports = _imports(cfg, model, data)
+    if imports['imports']:
+        content['custom_imports'] = imports
+    content['model'] = model
+    if scope != CLASSIFIERS:
+        return Config({**content, **data, **_for_tools(cfg)})
     preprocessor = model.pop('data_preprocessor', None)
     if preprocessor is not None:
         preprocessor.pop('_scope_', None)
         preprocessor['type'] = unscoped(
             preprocessor.get('type', 'ClsDataPreprocessor')
         )
-    data = evaluation_part(cfg, model['backbone'].get('in_channels', 3))
-    content: dict[str, Any] = dict(default_scope='mmpretrain')
-    imports = _imports(cfg, model, data)
-    if imports['imports']:
-        content['custom_imports'] = imports
-    content['model'] = model
-    if preprocessor is not None:
         content['data_preprocessor'] = preprocessor
     content.update(data)
     if 'test_dataloader' in data:
@@ -86,6 +100,17 @@ def plain_config(cfg: Config, folded: bool = False) -> Config:
             vis_backends=[dict(type='LocalVisBackend')],
         )
     return Config(content)
+
+
+def _for_tools(cfg: Config) -> dict[str, Any]:
+    """Return what the toolbox's own tools and inference read besides."""
+    found: dict[str, Any] = {
+        key: plain(cfg[key]) for key in _TOOL_KEYS if cfg.get(key) is not None
+    }
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
+    if hook is not None:
+        found['default_hooks'] = dict(visualization=plain(hook))
+    return found
 
 
 def plain_files(
@@ -124,8 +149,8 @@ def _imports(
     backbone = dict(model['backbone'])
     if backbone['type'] in BACKBONES:
         del backbone['type']  # the shipped file is imported by itself
-    model_from = packages(dict(model, backbone=backbone))
-    data_from = packages(data)
+    model_from = packages(dict(model, backbone=backbone), scope_of(cfg))
+    data_from = packages(data, scope_of(cfg))
     imports = []
     if model['backbone']['type'] in BACKBONES:
         imports.append(_BACKBONE_MODULE)
@@ -163,6 +188,5 @@ def _notes(cfg: Config, config: Config) -> str:
             'of it and MMEngine would only warn.'
         )
     return ''.join(
-        textwrap.indent(textwrap.fill(note, 77), '# ') + '\n'
-        for note in notes
+        textwrap.indent(textwrap.fill(note, 77), '# ') + '\n' for note in notes
     )

@@ -8,24 +8,29 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
-from mmpretrain.registry import (
+from mmengine.registry import (
     DATA_SAMPLERS,
     DATASETS,
-    EVALUATORS,
+    EVALUATOR,
     LOOPS,
     METRICS,
     MODELS,
     TRANSFORMS,
 )
 
+from reducenet_mm.engine.preflight.model_keys import resolve
+
 OWN_PACKAGE = 'reducenet_mm'
+
+CLASSIFIERS = 'mmpretrain'
+"""The scope whose networks can be measured, folded and written as ONNX."""
 
 _REGISTRIES = (
     DATASETS,
     TRANSFORMS,
     DATA_SAMPLERS,
     METRICS,
-    EVALUATORS,
+    EVALUATOR,
     LOOPS,
     MODELS,
 )
@@ -42,10 +47,20 @@ _GREY = dict(type='RandomGrayscale', prob=1.0, channel_weights=(1.0, 2.0, 1.0))
 """Colours become grey, and grey values stay what they are, to the bit."""
 
 
+def scope_of(cfg: Config) -> str:
+    """Return the scope of the network that ``cfg`` trains.
+
+    That is its own, or else the config's: MMRazor's is the algorithm's alone.
+    """
+    model = cfg.get('model') or {}
+    model = model.get('architecture', model)
+    return model.get('_scope_') or cfg.get('default_scope') or CLASSIFIERS
+
+
 def evaluation_part(cfg: Config, in_channels: int) -> dict[str, Any]:
     """Return the validation and test settings that go with the student.
 
-    Parts of this package become MMPretrain's where those do the same. What
+    Parts of this package become stock ones where those do the same. What
     is left of ours in the validation settings (the split of a training set)
     leaves them out, unless the test settings have something of ours too.
 
@@ -66,8 +81,9 @@ def evaluation_part(cfg: Config, in_channels: int) -> dict[str, Any]:
         }
         for part in ('val', 'test')
     )
-    stock_test = bool(test) and OWN_PACKAGE not in packages(test)
-    if stock_test and OWN_PACKAGE in packages(val):
+    scope = scope_of(cfg)
+    stock_test = bool(test) and OWN_PACKAGE not in packages(test, scope)
+    if stock_test and OWN_PACKAGE in packages(val, scope):
         val = {}
     if in_channels == 1:
         _accept_colour(test)
@@ -80,12 +96,13 @@ def left_out(cfg: Config, kept: Mapping[str, Any]) -> list[str]:
     return [key for key in keys if cfg.get(key) is not None if key not in kept]
 
 
-def packages(value: Any) -> set[str]:
-    """Return the packages that define the types named in a config."""
+def packages(value: Any, scope: str) -> set[str]:
+    """Return the packages that define the types named in a config's part."""
     found = set()
     for name in _types(value):
         for registry in _REGISTRIES:
-            module = getattr(registry.get(name), '__module__', None)
+            target = resolve(name, scope, (registry,))
+            module = getattr(target, '__module__', None)
             if module is not None:
                 found.add(module.partition('.')[0])
     return found

@@ -1,5 +1,5 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""The classifier that a student is, without branches, as a config."""
+"""The network that a student is, without branches, as a config."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from reducenet_mm.models.backbones.reduce_blocks import BLOCKS, check_block
 
-from .plain_data import plain, unscoped
+from .plain_data import CLASSIFIERS, plain, scope_of, unscoped
 from .student_backbone import StudentResNet, StudentResNet_CIFAR
 
 GRAFTED = 'GraftedBackbone'
@@ -30,19 +30,25 @@ FUNCTION_KEYS = (
 )
 """Backbone settings that decide the student's function; others only train."""
 
-HOST_TRAINING_KEYS = ('init_cfg', 'frozen_stages', 'norm_eval', 'with_cp')
-"""Settings of MMPretrain's backbones that only train, not compute."""
+HOST_TRAINING_KEYS = (
+    'init_cfg',
+    'pretrained',
+    'frozen_stages',
+    'norm_eval',
+    'with_cp',
+)
+"""Settings of stock backbones that only train, not compute."""
 
 
 def supernet_cfg(cfg: Config) -> dict[str, Any]:
-    """Return the classifier with branches that ``cfg`` trains, as a copy.
+    """Return the network with branches that ``cfg`` trains, as a copy.
 
     Args:
-        cfg: A teacher's config (``model`` is the classifier itself) or a
+        cfg: A teacher's config (``model`` is the network itself) or a
             distillation config (``model.architecture`` is).
 
     Returns:
-        The classifier's dict, with its ``data_preprocessor`` inside.
+        The network's dict, with its ``data_preprocessor`` inside.
 
     Raises:
         ValueError: If its backbone has no branches.
@@ -71,7 +77,7 @@ def supernet_cfg(cfg: Config) -> dict[str, Any]:
 
 
 def plain_model_cfg(cfg: Config, folded: bool = False) -> dict[str, Any]:
-    """Return the student's classifier: the same head on a plain backbone.
+    """Return the student's network: the same head on a plain backbone.
 
     A ``GraftedBackbone`` becomes its host. ``ReduceNet`` of depths 18 and 34
     becomes MMPretrain's own ``ResNet`` where that is the same function, all
@@ -92,9 +98,10 @@ def plain_model_cfg(cfg: Config, folded: bool = False) -> dict[str, Any]:
         model['backbone'] = _host_cfg(backbone, folded)
     else:
         model['backbone'] = _resnet_cfg(backbone, folded)
-    model.pop('_scope_', None)
-    model.pop('init_cfg', None)
-    model.pop('train_cfg', None)
+    for key in ('_scope_', 'init_cfg', 'pretrained'):
+        model.pop(key, None)
+    if scope_of(cfg) == CLASSIFIERS:  # no detector is built without its own
+        model.pop('train_cfg', None)
     return model
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
+from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner.checkpoint import CheckpointLoader
-from mmpretrain.registry import DATASETS
 from torch import Tensor
 
 from reducenet_mm import __version__
 from reducenet_mm.engine.preflight import no_side_effects, read_weights
+from reducenet_mm.engine.preflight.model_keys import resolve
 from reducenet_mm.models.checkpoint_views import (
     ARCHITECTURE,
     is_distill_state_dict,
@@ -42,6 +42,7 @@ from .plain_config import (
     FOLDED_CONFIG_FILE,
     plain_files,
 )
+from .plain_data import CLASSIFIERS, scope_of
 
 PARITY = 'parity.json'
 ALL_FILES = (
@@ -134,7 +135,9 @@ def export_student(
     MMPretrain has no class for it ``student_backbone.py``, and what the
     options ask for. Everything is made and checked before anything is
     written: weights load strictly into networks without branches, which
-    answer as the supernet does at scaler 0. Files which an earlier export
+    answer as the supernet does at scaler 0. A detector or segmentor, which
+    is one of its toolbox's own then, is compared by all of its outputs, and
+    its accuracy is not measured. Files which an earlier export
     has left in the folder and this one does not write are removed: all that
     is there is the same network.
 
@@ -146,12 +149,14 @@ def export_student(
 
     Raises:
         FileNotFoundError: If ``checkpoint`` is not there.
-        ImportError: If ONNX is asked for and not installed.
+        ImportError: If ONNX is asked for and not installed, or the toolbox
+            of the network is not.
         OSError: If ``out_dir`` cannot be written to.
         ValueError: If the checkpoint cannot be read or does not fit
             ``config``, ``config`` has no ReduceNet, a norm cannot absorb
-            what merging or folding leaves, a data set's config is wrong, or
-            ``int8`` lacks training images or a ``val_dataloader``.
+            what merging or folding leaves, a data set's config is wrong,
+            ``int8`` lacks training images or a ``val_dataloader``, or
+            ``options`` has a form that only a classifier has.
         ParityError: If a form is not the same function.
             Whatever is raised, nothing has been written.
     """
@@ -160,9 +165,11 @@ def export_student(
     check_folder(out_dir)
     if not isinstance(config, Config):
         config = Config.fromfile(config)
+    scope = scope_of(config)
+    _check_options(options, scope)
     weights = read_weights(str(checkpoint))
     source = f'checkpoint {str(checkpoint)!r}'
-    with no_side_effects(), DefaultScope.overwrite_default_scope('mmpretrain'):
+    with no_side_effects(), DefaultScope.overwrite_default_scope(scope):
         forms = student_forms.strip(
             config, _supernet(weights), source, options.tolerance
         )
@@ -171,7 +178,7 @@ def export_student(
         meta = _meta(config, checkpoint)
         _add_forms(forms, config, options, data, images, meta)
         compared = compare(forms.references(), forms.made, images)
-        accuracy, count = _measure(forms, options, data)
+        accuracy, count = _measure(forms, options, data, scope)
         parity = as_content(compared, images, accuracy, count)
         header = _header(meta)
         texts = plain_files(config, header)
@@ -208,11 +215,29 @@ def _add_forms(
         student_forms.add_int8(forms, calibration)
 
 
+def _check_options(options: ExportOptions, scope: str) -> None:
+    """Refuse, for other networks, what is made for classifiers.
+
+    Raises:
+        ValueError: If a form is asked for that there is not.
+    """
+    asked = dict(fold=options.fold, onnx=options.onnx, int8=options.int8)
+    refused = [name for name, value in asked.items() if value]
+    if refused and scope != CLASSIFIERS:
+        raise ValueError(
+            f'{", ".join(refused)}: only a classifier is written so, and '
+            f'this is a network of {scope!r}, whose boxes or masks are made '
+            'by code outside of its graph. Export without, then take the '
+            "toolbox's own way (MMDeploy) with student.py and student.pth, "
+            'which are stock.'
+        )
+
+
 def _measure(
-    forms: Forms, options: ExportOptions, data: ImageSource
+    forms: Forms, options: ExportOptions, data: ImageSource, scope: str
 ) -> tuple[dict[str, float], int]:
-    """Measure the supernet and all that is written."""
-    if not options.accuracy:
+    """Measure the top-1 accuracy of the supernet and all that is written."""
+    if not options.accuracy or scope != CLASSIFIERS:
         return {}, 0
     answers = {SUPERNET: forms.references()['float32']}
     written = {*forms.states, *forms.files}
@@ -256,7 +281,7 @@ def _classes_of_data(config: Config) -> Any:
         dataset_cfg = dataset_cfg['dataset']
     if 'type' not in dataset_cfg:
         return None
-    found = DATASETS.get(dataset_cfg['type'])
+    found = resolve(dataset_cfg['type'], scope_of(config), (DATASETS,))
     return getattr(found, 'METAINFO', {}).get('classes')
 
 

@@ -23,7 +23,7 @@ ROLES = {
     'second_norm': 'their norms',
     'shortcut': 'all of a `downsample` or `shortcut`',
     'norms': 'all norms but those of `lora`, whatever else they play',
-    'classifier': 'all of `head`',
+    'classifier': 'all of `head`, or of each `*_head`',
     'lora': 'the branches which merge into main convolutions',
 }
 """Role -> what plays it. Several roles may share a parameter."""
@@ -114,7 +114,7 @@ def parameters_by_role(model: nn.Module) -> dict[str, set[str]]:
             if {'downsample', 'shortcut'} & set(name.split('.'))
         ],
         'norms': [n for n, m in modules.items() if isinstance(m, NORMS)],
-        'classifier': [n for n in modules if _inside(n, ['head'])],
+        'classifier': [name for name in modules if is_head(name)],
         **_block_roles(model, modules),
         'lora': [name for name in student if is_lora_key(name)],
     }
@@ -126,6 +126,11 @@ def parameters_by_role(model: nn.Module) -> dict[str, set[str]]:
         }
         for role in ROLES
     }
+
+
+def is_head(name: str) -> bool:
+    """Whether a parameter or module name is that of a head or inside one."""
+    return re.match(r'(\w+_)?head(\.|$)', name) is not None
 
 
 def _stem(model: nn.Module, modules: dict[str, nn.Module]) -> Iterator[str]:

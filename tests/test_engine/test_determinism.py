@@ -15,12 +15,12 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import Runner
 
+from ..test_configs import LEAVES
 from ..tiny_data import use_tiny_data
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/reducenet/digits/reducenet8-w16-e4_digits_teacher.py'
 REPRODUCIBLE = ROOT / 'configs/_base_/reproducible.py'
-LEAVES = sorted((ROOT / 'configs' / 'reducenet').glob('*/*.py'))
 
 CROP_AND_FLIP = [
     dict(type='RandomCrop', crop_size=8, padding=1),

@@ -104,6 +104,14 @@ def test_loader_defaults_leave_what_the_config_says():
     assert cfg.absent is None
 
 
+@pytest.mark.parametrize('scope', ['mmpretrain', 'mmdet'])
+def test_batches_of_other_toolboxes_stay_lists(scope):
+    loader = dict(num_workers=0)
+    cfg = Config(dict(default_scope=scope, loader=loader))
+    launch.set_loader_defaults(cfg, ['loader'])
+    assert ('collate_fn' in cfg.loader) == (scope == 'mmpretrain')
+
+
 def test_loader_flags_override_the_config():
     loader = dict(num_workers=2, pin_memory=True, persistent_workers=True)
     cfg = Config(dict(loader=loader))

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from mmpretrain.registry import MODELS
 from torch import nn
@@ -157,7 +158,7 @@ def test_check_weights_names_the_likely_cause(plain_and_supernet):
     lacking = {key: full[key] for key in list(full)[1:]}
     for model, weights, cause in (
         (supernet, prefixed(supernet), "Use the student's config"),
-        (distillation, full, 'holds a plain classifier'),
+        (distillation, full, 'holds a plain network'),
         (plain, full, 'has branches that the model lacks'),
         (supernet, student, 'a plain network without branches'),
         (supernet, lacking, '1 missing keys'),
@@ -183,3 +184,11 @@ def test_check_checkpoint_reads_wrapped_and_bare_files(
         preflight.check_checkpoint(supernet, str(path))
     with pytest.raises(FileNotFoundError, match=re.escape('none.pth')):
         preflight.check_checkpoint(supernet, str(tmp_path / 'none.pth'))
+
+
+def test_logging_goes_on_after_a_check():
+    """MMEngine's loggers remember whether a level was disabled."""
+    logger = MMLogger.get_instance('checked')
+    with preflight.no_side_effects():
+        assert not logger.isEnabledFor(logging.INFO)
+    assert logger.isEnabledFor(logging.INFO)

@@ -11,6 +11,8 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from mmpretrain.models.utils.batch_augments import RandomBatchAugment
+from mmpretrain.structures import DataSample
 
 from reducenet_mm import set_scaler
 from reducenet_mm.engine import SupernetSwitchHook
@@ -208,6 +210,23 @@ def test_recalibration_averages_batches_of_the_executed_norms(
         for buffer in ('running_mean', 'running_var', 'num_batches_tracked')
     }
     assert stem.momentum == 0.1
+
+
+def test_recalibration_mixes_no_images(classifier_cfg, classifier):
+    pixels = torch.randint(0, 255, (4, 3, 8, 8)).byte()
+    samples = [DataSample().set_gt_label(label) for label in range(4)]
+    batch = dict(inputs=list(pixels), data_samples=samples)
+    means = []
+    for mix in (None, RandomBatchAugment([dict(type='Mixup', alpha=1.0)])):
+        algorithm = _algorithm(classifier_cfg, classifier)
+        algorithm.data_preprocessor.to_onehot = True
+        algorithm.data_preprocessor.batch_augments = mix
+        recalibrate(algorithm, [batch], num_batches=1)
+        assert algorithm.data_preprocessor.batch_augments is mix
+        means.append(algorithm.architecture.backbone.bn1.running_mean)
+    assert torch.equal(*means)
+    augmented = algorithm.data_preprocessor(batch, True)['inputs']
+    assert not torch.equal(augmented, pixels.float())
 
 
 def _algorithm(classifier_cfg, classifier):

@@ -81,5 +81,5 @@ def test_roles_of_grafted_hosts():
 
 def test_a_role_that_nothing_plays_is_refused():
     net = ReduceNet(depth=8, base_channels=4)
-    with pytest.raises(ValueError, match=r"'classifier' \(all of `head`\)"):
+    with pytest.raises(ValueError, match=r"'classifier' \(all of `head`, or"):
         match_parameters(net, ['stem', 'classifier'], 'model.reuse.freeze')

@@ -156,7 +156,7 @@ def test_predictions_go_to_a_pickle(
         ('student', 'student', ['--scaler', '0.5'], r'--scaler 0.5'),
         ('teacher', 'student', ['--scaler', '0.5'], r'scaler=0.5'),
         ('teacher', 'teacher', ['--scaler', '2'], r'in \[0, 1\], got 2'),
-        ('student', 'teacher', [], 'holds a plain classifier'),
+        ('student', 'teacher', [], 'holds a plain network'),
         ('teacher', 'teacher', ['--out-item', 'pred'], 'needs --out'),
         ('teacher', 'teacher', ['--out', 'p.txt'], r"--out 'p.txt' .*\.pkl"),
         (

@@ -89,7 +89,7 @@ def test_resume_from_a_file_of_another_model_is_refused(
             + ['--cfg-options', *config.student_model]
         )
     assert stopped.value.code == 2
-    assert 'holds a plain classifier' in capsys.readouterr().err
+    assert 'holds a plain network' in capsys.readouterr().err
     assert not (tmp_path / 'run').exists()
 
 

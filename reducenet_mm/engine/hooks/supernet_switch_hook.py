@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
-from math import ceil
+from math import ceil, nan
 from typing import Any
 
 import numpy as np
@@ -67,8 +68,10 @@ class SupernetSwitchHook(Hook):
             measured = {'teacher': teacher, **measured}
         if model.norm_stats == 'recalibrated':
             loader = runner.train_dataloader
-            images = loader.batch_size * get_world_size()
-            recalibrate(model, loader, ceil(self.recalib_samples / images))
+            # A batch sampler, as MMDetection's configs have, knows its own.
+            size = loader.batch_size or loader.batch_sampler.batch_size
+            batches = ceil(self.recalib_samples / (size * get_world_size()))
+            recalibrate(model, loader, batches)
             measured['student_recalibrated'] = self._validate(runner, student)
         _log_switch(runner, measured)
 
@@ -124,14 +127,33 @@ def recalibrate(model: Any, loader: Iterable[Any], num_batches: int) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # a plain average over all batches
         norm.train()
-    for batch in islice(loader, num_batches):
-        student(**model.data_preprocessor(batch, False))
+    with _unmixed(model.data_preprocessor) as preprocess:
+        for batch in islice(loader, num_batches):
+            student(**preprocess(batch, True))
     for norm, momentum in zip(norms, momentums, strict=True):
         norm.momentum = momentum
         all_reduce(norm.running_mean, op='mean')
         all_reduce(norm.running_var, op='mean')
     model.recalibrated = True
     model.train()
+
+
+@contextmanager
+def _unmixed(preprocessor: Any) -> Iterator[Any]:
+    """Leave out ``batch_augments``: images as they are seen alone.
+
+    All else is as in training, where MMSegmentation's images may differ in
+    size and are padded.
+    """
+    augments = getattr(preprocessor, 'batch_augments', None)
+    if augments is None:
+        yield preprocessor
+        return
+    preprocessor.batch_augments = None
+    try:
+        yield preprocessor
+    finally:
+        preprocessor.batch_augments = augments
 
 
 def _unwrap(model: nn.Module) -> Any:
@@ -151,14 +173,21 @@ def _teacher(model: Any) -> Callable[..., Any]:
 
 
 def _log_switch(runner: Runner, measured: dict[str, Metrics]) -> None:
-    """Log the drop shock in words and as scalars at step 0."""
-    for metric in measured['student']:
+    """Log the drop shock in words and as scalars at step 0.
+
+    A network may lack a metric: a detector that finds nothing has no mAP.
+    """
+    names = dict.fromkeys(name for one in measured.values() for name in one)
+    for metric in names:
         values = {
             network: metrics[metric]
             for network, metrics in measured.items()
             if metric in metrics
         }
-        text = ', '.join(f'{net} {value:.2f}' for net, value in values.items())
+        text = ', '.join(
+            f'{network} {measured[network].get(metric, nan):.4g}'
+            for network in measured
+        )
         runner.logger.info(f'Drop shock at the switch, {metric}: {text}')
         runner.visualizer.add_scalars(
             {f'switch/{net}/{metric}': value for net, value in values.items()},

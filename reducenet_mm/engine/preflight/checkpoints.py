@@ -92,8 +92,8 @@ def _wrong_kind(
         return IS_DISTILLATION
     if is_distill_state_dict(wanted) and not is_distill_state_dict(weights):
         return (
-            'holds a plain classifier, the model is a distillation (keys '
-            "architecture.*). Use the classifier's own config, such as the "
+            'holds a plain network, the model is a distillation (keys '
+            "architecture.*). Use the network's own config, such as the "
             "teacher's; to distil from it, set model.teacher_ckpt."
         )
     extra = weights.keys() - wanted.keys()

@@ -28,6 +28,9 @@ _TAKEN_BY_BUILDERS = {
     'init_cfg': {'override'},
     'override': {'name'},
     'vision_encoder': {'pretrained'},
+    'dcn': {'deformable_groups', 'fallback_on_stride'},
+    'loss_cls': {'bg_cls_weight'},
+    'upsample_cfg': {'scale_factor'},
 }
 """Last part of a key -> keys that are used before the constructor's call."""
 
@@ -150,7 +153,7 @@ def accepted_keys(target: Callable) -> set[str] | None:
         accepted |= names - {'self'}
         if not open_ended:
             return accepted
-        if not _hands_on_kwargs(init):
+        if not _hands_on_kwargs(init, cls.__name__):
             return None
     return accepted
 
@@ -168,8 +171,14 @@ def _keywords(function: Callable) -> tuple[set[str], bool]:
     return names, any(p.kind is p.VAR_KEYWORD for p in parameters)
 
 
-def _hands_on_kwargs(init: Callable) -> bool:
-    """Whether ``**kwargs`` is used for ``super().__init__`` and no more."""
+def _hands_on_kwargs(init: Callable, owner: str) -> bool:
+    """Whether ``**kwargs`` is used for ``super().__init__`` and no more.
+
+    Args:
+        init: The constructor.
+        owner: Name of its class; ``super`` of another one leaves its bases
+            out.
+    """
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(init)))
     except (OSError, TypeError, SyntaxError):
@@ -184,7 +193,7 @@ def _hands_on_kwargs(init: Callable) -> bool:
     handed_on = [
         keyword.value
         for call in nodes
-        if isinstance(call, ast.Call) and _is_super_init(call.func)
+        if isinstance(call, ast.Call) and _is_super_init(call.func, owner)
         for keyword in call.keywords
         if keyword.arg is None
     ]
@@ -193,11 +202,7 @@ def _hands_on_kwargs(init: Callable) -> bool:
     )
 
 
-def _is_super_init(function: ast.expr) -> bool:
-    return (
-        isinstance(function, ast.Attribute)
-        and function.attr == '__init__'
-        and isinstance(function.value, ast.Call)
-        and isinstance(function.value.func, ast.Name)
-        and function.value.func.id == 'super'
-    )
+def _is_super_init(function: ast.expr, owner: str) -> bool:
+    if not isinstance(function, ast.Attribute) or function.attr != '__init__':
+        return False
+    return ast.unparse(function.value) in ('super()', f'super({owner}, self)')

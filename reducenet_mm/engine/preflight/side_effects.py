@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from mmengine.logging import MMLogger
 
 
 @contextmanager
@@ -20,11 +21,22 @@ def no_side_effects() -> Iterator[None]:
     """
     disabled = logging.root.manager.disable
     python_state, numpy_state = random.getstate(), np.random.get_state()
-    logging.disable(logging.WARNING)
+    _disable(logging.WARNING)
     try:
         with torch.random.fork_rng(devices=()):
             yield
     finally:
-        logging.disable(disabled)
+        _disable(disabled)
         random.setstate(python_state)
         np.random.set_state(numpy_state)
+
+
+def _disable(level: int) -> None:
+    """Disable all logging up to a level, MMEngine's loggers included.
+
+    Those remember what is disabled, and only their own method lets them
+    forget it.
+    """
+    logging.disable(level)
+    logger = MMLogger.get_current_instance()
+    logger.setLevel(logger.level)

@@ -10,6 +10,8 @@ from mmrazor.models.distillers import ConfigurableDistiller
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
+from ..roles import is_head
+
 
 def build_distiller(
     config: dict, architecture: nn.Module, data_preprocessor: nn.Module
@@ -133,12 +135,12 @@ def _check_reach(
     recorders = distiller.student_recorders.recorders.values()
     sources = [recorder.source for recorder in recorders]
     body = ('backbone', 'neck')
-    reachable = not all(name.split('.')[0] == 'head' for name in trained)
+    reachable = not all(map(is_head, trained))
     recorded = not all(source.split('.')[0] in body for source in sources)
     if sources and not reachable and not recorded:
         raise ValueError(
             'model.distiller compares only what comes before the head '
             f'({sources}), but only the head trains (model.reuse.freeze): '
-            'its losses have no gradient. Train more, record `head.fc`, or '
-            'set model.distiller=None.'
+            'its losses have no gradient. Train more, record a layer of the '
+            'head such as `head.fc`, or set model.distiller=None.'
         )

@@ -14,7 +14,6 @@ from mmrazor.models.distillers import ConfigurableDistiller
 from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from ..checkpoint_checks import check_resumable
 from ..checkpoint_views import strip_prefix
@@ -31,7 +30,7 @@ from .inplace_settings import (
 )
 from .position import Position
 from .settings import hand_over_preprocessor
-from .teacher_overlay import TeacherOverlay
+from .teacher_overlay import TeacherOverlay, call_with
 
 Losses = dict[str, Tensor]
 
@@ -251,14 +250,16 @@ class InplaceDistill(BaseAlgorithm):
     ) -> Losses:
         """Compute one network's losses; ``buffers`` take its statistics."""
         with using_view(self.architecture, view):
-            return functional_call(
-                self.architecture, dict(buffers), batch, dict(mode='loss')
-            )
+            return call_with(self.architecture, buffers, *batch, mode='loss')
 
     def _between(self, scaler: float, batch: tuple) -> Losses:
         """Compute a network between the two; keep no statistics of it."""
-        buffers = self.architecture.named_buffers()
-        discarded = {name: buffer.clone() for name, buffer in buffers}
+        saved = self.architecture.state_dict()
+        discarded = {
+            name: buffer.clone()
+            for name, buffer in self.architecture.named_buffers()
+            if name in saved
+        }
         return self._call(View.of_scaler(scaler), discarded, batch)
 
     def _forward(self, inputs: Tensor, data_samples: Any = None) -> Any:

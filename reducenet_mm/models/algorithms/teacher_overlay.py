@@ -62,7 +62,53 @@ class TeacherOverlay(nn.Module):
             What its ``forward`` returns.
         """
         with using_view(architecture, TEACHER), eval_mode(architecture):
-            return functional_call(architecture, self.tensors(), args, kwargs)
+            return call_with(architecture, self.tensors(), *args, **kwargs)
+
+
+def call_with(
+    architecture: nn.Module,
+    tensors: Mapping[str, Tensor],
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """Call a network with other tensors in place of some of its own.
+
+    Args:
+        architecture: The network.
+        tensors: What takes the place, by key of its state dict; in training
+            mode, norms update those of statistics.
+        args: Arguments of its ``forward``; likewise ``kwargs``.
+    """
+    places = _places(architecture, tensors)
+    return functional_call(
+        architecture, places, args, kwargs, tie_weights=False
+    )
+
+
+def _places(
+    architecture: nn.Module, tensors: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Name every place of a tensor that is to be swapped, each once.
+
+    Some detectors use one convolution under several names. ``tie_weights``
+    of torch swaps it once for each name, and restores something else.
+
+    Args:
+        architecture: The supernet.
+        tensors: What to put there, by a key of its state dict.
+    """
+    own = architecture.state_dict(keep_vars=True)
+    values = {id(own[name]): value for name, value in tensors.items()}
+    places = {}
+    for prefix, module in architecture.named_modules():
+        held = (
+            *module.named_parameters(prefix, recurse=False),
+            *module.named_buffers(prefix, recurse=False),
+        )
+        for name, tensor in held:
+            if id(tensor) in values:
+                places[name] = values[id(tensor)]
+    return places
 
 
 @contextmanager
@@ -96,16 +142,17 @@ def changing_names(
             values; ``None`` if that is so for all of them.
     """
     # The teacher computes no `lora`, so it has no values of one.
-    student = [
-        key
-        for key in architecture.state_dict()
+    student = {
+        key: tensor
+        for key, tensor in architecture.state_dict(keep_vars=True).items()
         if not is_branch_key(key) and not is_lora_key(key)
-    ]
+    }
     if fresh is None:
-        return student
-    params = architecture.named_parameters()
-    changing = {*fresh, *(n for n, p in params if p.requires_grad)}
+        return list(student)
+    # A tensor may have several keys, and changes under all of them.
+    changing = {id(p) for p in architecture.parameters() if p.requires_grad}
+    changing |= {id(student[key]) for key in fresh}
     for norm in norms:
-        module = architecture.get_submodule(norm)
-        changing.update(name for name, _ in module.named_buffers(norm))
-    return [key for key in student if key in changing]
+        buffers = architecture.get_submodule(norm).buffers()
+        changing |= {id(buffer) for buffer in buffers}
+    return [key for key in student if id(student[key]) in changing]

@@ -29,6 +29,7 @@ def GraftedBackbone(
     act_cfg: Mapping[str, Any] | None = None,
     zero_init: bool = True,
     lora: Mapping[str, Any] | None = None,
+    pretrained: str | None = None,
 ) -> nn.Module:
     """Build a backbone, graft it, and return that backbone itself.
 
@@ -50,6 +51,9 @@ def GraftedBackbone(
             host's own are as they are.
         zero_init: Start the branches at zero output, so that the teacher
             begins as the stock network.
+        pretrained: A stock checkpoint, for a host which takes one so.
+            MMSegmentation's models hand over theirs; elsewhere set
+            ``init_cfg`` of ``backbone``.
 
     Returns:
         The backbone, an instance of its own class.
@@ -71,7 +75,7 @@ def GraftedBackbone(
         ResNet ReduceConv2d
     """
     check_scaler(scaler)
-    host = _build_host(backbone)
+    host = _build_host(backbone, pretrained)
     if next(hosts(host), None) is not None:
         raise ValueError(
             f'backbone.backbone.type={backbone["type"]!r} has branches '
@@ -91,7 +95,7 @@ def _check_has_part(
     check_has_part(host, state_dict, prefix)
 
 
-def _build_host(cfg: Mapping[str, Any]) -> nn.Module:
+def _build_host(cfg: Mapping[str, Any], pretrained: str | None) -> nn.Module:
     """Build the config of a backbone in its scope.
 
     Raises:
@@ -110,7 +114,8 @@ def _build_host(cfg: Mapping[str, Any]) -> nn.Module:
                 f'{registry.scope!r}. Check the name, or say where it comes '
                 "from: `_scope_='mmpretrain'` (mmdet, mmseg) beside `type`."
             )
-    return MODELS.build(dict(cfg))
+    given = {} if pretrained is None else dict(pretrained=pretrained)
+    return MODELS.build({**cfg, **given})
 
 
 def _freeze_with_hosts(model: nn.Module) -> None:
