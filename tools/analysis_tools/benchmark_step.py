@@ -257,7 +257,10 @@ def benchmark(args: argparse.Namespace) -> dict[str, Any]:
         for name, model in models.items()
     }
     times = time_interleaved(steps, args.repeats)
-    settings = {k: v for k, v in vars(args).items() if k != 'out'}
+    unused = {'out'}
+    if args.config is not None:
+        unused |= {'depth', 'width', 'expansion'}  # those of the config
+    settings = {k: v for k, v in vars(args).items() if k not in unused}
     settings.update(threads=torch.get_num_threads(), precision='float32')
     return dict(
         settings=settings,
