@@ -125,6 +125,18 @@ def test_results_quote_the_committed_step_costs(layout):
     assert ratio <= 1.03
 
 
+@pytest.mark.parametrize('name', ['resnet18', 'mobilenet-v2'])
+def test_grafted_networks_give_back_the_stock_networks_step(name):
+    page = (ROOT / 'docs/results.md').read_text(encoding='utf-8')
+    path = ROOT / f'docs/results/step-cost/grafted-{name}.json'
+    ratios = json.loads(path.read_text())['ratios']
+    for ratio in ('scaler_1', 'scaler_0', 'ungrafted'):
+        measured = ratios[f'{ratio}/plain']
+        assert f'{measured["median"]:.3f} [' in page
+        if ratio != 'scaler_1':
+            assert measured['quartile1'] < 1 < measured['quartile3']
+
+
 def test_the_kills_of_the_page_are_those_of_the_files():
     page = (ROOT / 'docs/results.md').read_text(encoding='utf-8')
     files = sorted((ROOT / 'docs/results/kills').glob('*.json'))

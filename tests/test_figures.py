@@ -29,6 +29,7 @@ NOT_MEASURED = {
         '| 2 CPU cores |',
         '| 1 GPU |',
         '| 8 GPUs |',
+        '| 2 CPU cores; ImageNet 8 GPUs |',
         # networks, data and schedules as configured
         'Depths 18 and 34',
         '(8 to 110)',

@@ -30,6 +30,7 @@ from .complexity import (
 INDEX, METAFILE = 'model-index.yml', 'configs/reducenet/metafile.yml'
 REPORTS = (
     'docs/results/digits/report.json',
+    'docs/results/digits-graft/report.json',
     'docs/results/fashion-mnist/report.json',
 )
 SPEEDS = 'docs/results/inference'

@@ -18,15 +18,19 @@ from mmpretrain.apis.model import ModelHub
 from reducenet_mm.experiments import metafile
 
 ROOT = Path(__file__).parents[2]
-NAMES = [
-    f'{name}_{data}{stage}'
-    for data in ('digits', 'fashion-mnist')
-    for name, stage in (
-        ('reducenet8-w16-e4', '_teacher'),
-        ('reducenet8-w16-e4', '_student'),
-        ('plain8-w16', ''),
-    )
-]
+PARAMS = {
+    'reducenet8-w16-e4_digits_teacher': 201_754,
+    'reducenet8-w16-e4_digits_student': 77_754,
+    'plain8-w16_digits': 77_754,
+    'grafted-resnet18-w8-e4_digits_teacher': 517_090,
+    'grafted-resnet18-w8-e4_digits_student': 176_258,
+    'resnet18-w8_digits': 176_258,
+    'reducenet8-w16-e4_fashion-mnist_teacher': 201_754,
+    'reducenet8-w16-e4_fashion-mnist_student': 77_754,
+    'plain8-w16_fashion-mnist': 77_754,
+}
+"""Parameters by name, in the order of the file."""
+NAMES = list(PARAMS)
 
 
 @pytest.fixture
@@ -81,7 +85,7 @@ def test_mmpretrain_lists_and_builds_the_models(
     monkeypatch.setattr(ModelHub, '_ModelHub__mmpretrain_registered', True)
     ModelHub.register_model_index(ROOT / metafile.INDEX, config_prefix=ROOT)
     assert mmpretrain.list_models() == sorted(NAMES)
-    assert mmpretrain.list_models('plain8') == [NAMES[2], NAMES[5]]
+    assert mmpretrain.list_models('plain8') == [NAMES[2], NAMES[8]]
     task = 'Image Classification'
     assert mmpretrain.list_models(task=task) == sorted(NAMES)
     for name in NAMES:
@@ -92,7 +96,7 @@ def test_mmpretrain_lists_and_builds_the_models(
         assert 'linear layers' in whole.data['FLOPs Counted']
         params = sum(param.numel() for param in model.parameters())
         assert params == info.metadata.parameters
-        assert params == (201_754 if 'teacher' in name else 77_754)
+        assert params == PARAMS[name]
 
 
 def test_figures_are_those_of_the_reports(checkout: Path) -> None:
@@ -208,7 +212,7 @@ def test_a_report_of_another_network_is_refused(
 def test_a_missing_report_is_named(
     tool: SimpleNamespace, checkout: Path, capsys: Any
 ) -> None:
-    (checkout / metafile.REPORTS[1]).unlink()
+    (checkout / metafile.REPORTS[-1]).unlink()
     with pytest.raises(SystemExit):
         tool.main(['--root', str(checkout)])
     assert 'fashion-mnist/report.json' in capsys.readouterr().err
