@@ -14,6 +14,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.test_tools.forked import run_forked
+
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / 'configs' / 'reducenet' / 'digits'
 TEACHER_CONFIG = DIGITS / 'reducenet8-w16-e4_digits_teacher.py'
@@ -114,16 +116,8 @@ def free_port() -> str:
 
 def train(config_file: Path, work_dir: Path, options: list[str]) -> Path:
     """Train in a process of its own; return the work dir."""
-    done = run_process(
-        sys.executable,
-        ROOT / 'tools' / 'train.py',
-        config_file,
-        '--work-dir',
-        work_dir,
-        '--cfg-options',
-        *options,
-    )
-    assert done.returncode == 0, done.stderr
+    arguments = ['--work-dir', work_dir, '--cfg-options', *options]
+    run_forked('train', config_file, *arguments)
     return work_dir
 
 

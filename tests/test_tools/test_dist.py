@@ -19,6 +19,7 @@ from mmpretrain.registry import DATASETS
 
 from reducenet_mm.engine import preflight
 from reducenet_mm.engine.hooks.supernet_switch_hook import recalibrate
+from tests.test_tools.forked import run_two_ranks
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 
@@ -79,8 +80,11 @@ class ReportHook(Hook):
 
 
 @pytest.fixture
-def reporting(tmp_path: Path) -> Callable[..., Path]:
+def reporting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Path]:
     """Make a config which also reports what every process holds."""
+    monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / 'report_hook.py').write_text(REPORT_HOOK)
 
     def make(base: str, more: str = '') -> Path:
@@ -102,27 +106,46 @@ def reporting(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.mark.skipif(get_device() != 'cpu', reason='gloo is for CPUs')
-@pytest.mark.parametrize('network', ['teacher', 'student'])
 def test_two_processes_end_with_identical_weights(
-    network, tmp_path, reporting, process, free_port, config, teacher_run
+    tmp_path, reporting, process, free_port, config
 ):
     work_dir = tmp_path / 'run'
-    options = config.schedule(1) + getattr(config, f'{network}_model')
-    if network == 'student':
-        options.append(f'model.teacher_ckpt={teacher_run}')
-    config_file = reporting(getattr(config, network))
+    options = config.schedule(1) + config.teacher_model
     done = process(
-        *(TOOLS / 'dist_train.sh', config_file, 2, '--work-dir', work_dir),
-        *('--cfg-options', *options),
+        *(TOOLS / 'dist_train.sh', reporting(config.teacher), 2),
+        *('--work-dir', work_dir, '--cfg-options', *options),
         PORT=free_port,
         PYTHONPATH=str(tmp_path),
         OMP_NUM_THREADS='',
     )
     assert done.returncode == 0, done.stderr
-    first, second = (
-        json.loads((work_dir / f'rank{rank}.json').read_text())
-        for rank in (0, 1)
+    first, second = reports(work_dir)
+    check_equal(first, second)
+    cores = len(os.sched_getaffinity(0))
+    assert first['threads'] == max(1, cores // 2)
+    assert (work_dir / 'epoch_1.pth').is_file()
+
+
+@pytest.mark.skipif(get_device() != 'cpu', reason='gloo is for CPUs')
+def test_two_processes_distil_one_student(
+    tmp_path, reporting, free_port, config, teacher_run
+):
+    run_two_ranks(
+        *('train', reporting(config.student), '--work-dir', tmp_path / 'run'),
+        *('--cfg-options', *config.schedule(1), *config.student_model),
+        f'model.teacher_ckpt={teacher_run}',
+        port=free_port,
     )
+    check_equal(*reports(tmp_path / 'run'))
+
+
+def reports(work_dir: Path) -> list[dict]:
+    """Return what each of two processes has written."""
+    files = [work_dir / f'rank{rank}.json' for rank in (0, 1)]
+    return [json.loads(file.read_text()) for file in files]
+
+
+def check_equal(first: dict, second: dict) -> None:
     assert first['first'] == second['first']
     assert first['last'] == second['last']
     assert first['last'] != first['first']
@@ -131,9 +154,6 @@ def test_two_processes_end_with_identical_weights(
     assert first['buffers'] != second['buffers']
     assert first['world_size'] == 2
     assert first['backend'] == 'gloo'
-    cores = len(os.sched_getaffinity(0))
-    assert first['threads'] == max(1, cores // 2)
-    assert (work_dir / 'epoch_1.pth').is_file()
 
 
 PLAIN_IMAGES = """
@@ -143,7 +163,7 @@ train_dataloader = dict(dataset=dict(pipeline=[dict(type='PackInputs')]))
 
 @pytest.mark.skipif(get_device() != 'cpu', reason='gloo is for CPUs')
 def test_two_processes_recalibrate_as_one_does(
-    tmp_path, reporting, process, free_port, config, teacher_run
+    tmp_path, reporting, free_port, config, teacher_run
 ):
     work_dir = tmp_path / 'run'
     config_file = reporting(config.student, PLAIN_IMAGES)
@@ -155,17 +175,12 @@ def test_two_processes_recalibrate_as_one_does(
         # With kept statistics the live ones' learning rate diverges.
         'optim_wrapper.optimizer.lr=0.005',
     ]
-    done = process(
-        *(TOOLS / 'dist_train.sh', config_file, 2, '--work-dir', work_dir),
+    run_two_ranks(
+        *('train', config_file, '--work-dir', work_dir),
         *('--cfg-options', *options),
-        PORT=free_port,
-        PYTHONPATH=str(tmp_path),
+        port=free_port,
     )
-    assert done.returncode == 0, done.stderr
-    first, second = (
-        json.loads((work_dir / f'rank{rank}.json').read_text())
-        for rank in (0, 1)
-    )
+    first, second = reports(work_dir)
     assert first['switched']
     assert first['switched'] == second['switched']
     assert first['order'] != second['order']

@@ -3,20 +3,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from mmengine.device import get_device
 
 from reducenet_mm.models.supernet import is_branch_key
-
-DIST_TRAIN = Path(__file__).parents[2] / 'tools' / 'dist_train.sh'
+from tests.test_tools.forked import run_two_ranks
 
 
 @pytest.mark.skipif(get_device() != 'cpu', reason='gloo is for CPUs')
 def test_two_processes_anneal_branches_that_train(
-    tmp_path, process, free_port, config, teacher_run
+    tmp_path, free_port, config, teacher_run
 ):
     """Half of the steps are after the end, when branches are idle."""
     leaf = tmp_path / 'annealed.py'
@@ -28,14 +25,13 @@ custom_hooks = [
     dict(type='ScalerScheduleHook', end=4, by_epoch=False),
 ]
 """)
-    done = process(
-        *(DIST_TRAIN, leaf, 2, '--work-dir', tmp_path / 'run'),
+    run_two_ranks(
+        *('train', leaf, '--work-dir', tmp_path / 'run'),
         *('--cfg-options', *config.student_model, *config.schedule(1)),
         *('train_dataloader.dataset.indices=256', 'train_cfg.val_interval=1'),
         f'model.teacher_ckpt={teacher_run}',
-        PORT=free_port,
+        port=free_port,
     )
-    assert done.returncode == 0, done.stderr
     trained = torch.load(tmp_path / 'run/epoch_1.pth', weights_only=False)
     assert trained['meta']['iter'] == 8
     (file,) = teacher_run.glob('epoch_4.pth')

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +16,7 @@ from mmpretrain.registry import DATASETS, MODELS
 
 from reducenet_mm import set_scaler
 from reducenet_mm.models.checkpoint_views import split_state_dict
+from tests.test_tools.forked import run_forked, run_two_ranks
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 CONFIGS = TOOLS.parent / 'configs' / 'reducenet' / 'digits'
@@ -72,20 +71,21 @@ class ReportHook(Hook):
 
 @pytest.mark.skipif(get_device() != 'cpu', reason='gloo is for CPUs')
 def test_two_processes_train_one_network_in_place(
-    tmp_path: Path, process: Callable, free_port: str, config: SimpleNamespace
+    tmp_path: Path,
+    free_port: str,
+    config: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / 'report.py').write_text(REPORT_HOOK)
     (tmp_path / 'config.py').write_text(DIST_CONFIG)
     work_dir = tmp_path / 'run'
-    done = process(
-        *(TOOLS / 'dist_train.sh', tmp_path / 'config.py', 2),
-        *('--work-dir', work_dir, '--cfg-options', *config.student_model),
-        *config.schedule(1),
+    monkeypatch.syspath_prepend(tmp_path)  # of the hook
+    run_two_ranks(
+        *('train', tmp_path / 'config.py', '--work-dir', work_dir),
+        *('--cfg-options', *config.student_model, *config.schedule(1)),
         'train_dataloader.batch_size=64',
-        PORT=free_port,
-        PYTHONPATH=str(tmp_path),
+        port=free_port,
     )
-    assert done.returncode == 0, done.stderr
     first, second = (
         json.loads((work_dir / f'rank{rank}.json').read_text())
         for rank in (0, 1)
@@ -101,18 +101,15 @@ def test_two_processes_train_one_network_in_place(
 
 @pytest.fixture(scope='module')
 def run(
-    tmp_path_factory: pytest.TempPathFactory,
-    process: Callable,
-    config: SimpleNamespace,
+    tmp_path_factory: pytest.TempPathFactory, config: SimpleNamespace
 ) -> Path:
     """The checkpoint of an in-place run of two epochs."""
     work_dir = tmp_path_factory.mktemp('inplace')
-    done = process(
-        *(sys.executable, TOOLS / 'train.py', INPLACE),
-        *('--work-dir', work_dir, '--cfg-options', *config.student_model),
-        *config.schedule(2),
+    options = [*config.student_model, *config.schedule(2)]
+    run_forked(
+        *('train', INPLACE, '--work-dir', work_dir),
+        *('--cfg-options', *options),
     )
-    assert done.returncode == 0, done.stderr
     return work_dir / 'epoch_2.pth'
 
 
