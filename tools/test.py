@@ -128,8 +128,19 @@ def show_predictions(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def apply_tta(cfg: Config) -> None:
-    """Wrap model and test pipeline for test-time augmentation, in place."""
+    """Wrap model and test pipeline for test-time augmentation, in place.
+
+    Raises:
+        ValueError: If it is no classifier and the config does not say how.
+    """
     dataset = cfg.test_dataloader.dataset
+    scope = cfg.get('default_scope', 'mmpretrain')
+    missing = [k for k in ('tta_model', 'tta_pipeline') if k not in cfg]
+    if missing and scope != 'mmpretrain':
+        raise ValueError(
+            f'--tta of a network of {scope!r} needs {" and ".join(missing)} '
+            'in the config: only classifiers have a default.'
+        )
     if 'tta_model' not in cfg:
         cfg.tta_model = dict(type='mmpretrain.AverageClsScoreTTA')
     if 'tta_pipeline' not in cfg:

@@ -18,17 +18,9 @@ STEM_BIAS = 'conv1.bias'
 
 IS_DISTILLATION = (
     'is a distillation checkpoint (keys architecture.*), the model is a plain '
-    "classifier, so nothing of it would be loaded. Use the student's config. "
+    "network, so nothing of it would be loaded. Use the student's config. "
     "With the teacher's, tools/test.py takes it too (--scaler 1: the teacher, "
     '0: the student), and tools/export.py writes the student alone.'
-)
-IS_NOTHING = (
-    'has nothing for the backbone, so nothing of it would be '
-    'loaded. If its keys begin with architecture., it is a distillation '
-    "checkpoint: use the student's config, or the student alone, which "
-    'tools/export.py writes. If they lack `backbone.`, it is a '
-    "backbone's: set init_cfg=dict(type='Pretrained', checkpoint=FILE) in its "
-    "config, with prefix='backbone.' if they have it."
 )
 IS_DEPLOYED = (
     'has its norms folded (switch_to_deploy), the model has not: set '
@@ -71,27 +63,6 @@ def check_plain_state_dict(
     if folded != (STEM_BIAS in state_dict):
         cause = IS_NOT_DEPLOYED if folded else IS_DEPLOYED
         raise ValueError(f'this checkpoint {cause}')
-
-
-def check_has_part(
-    backbone: nn.Module, state_dict: Mapping[str, Tensor], prefix: str
-) -> None:
-    """Raise if a checkpoint has nothing for a backbone.
-
-    MMEngine hands every module its own part of a checkpoint only, so this is
-    all that a backbone can see of a checkpoint of another kind.
-
-    Args:
-        backbone: Which is to be loaded; only its keys are looked at.
-        state_dict: As ``_load_from_state_dict`` gets it, likewise
-            ``prefix``.
-        prefix: Of the backbone's keys in it.
-
-    Raises:
-        ValueError: If none of the backbone's keys is there.
-    """
-    if not any(prefix + key in state_dict for key in backbone.state_dict()):
-        raise ValueError(f'this checkpoint {IS_NOTHING}')
 
 
 def check_merged(state_dict: Mapping[str, Tensor]) -> None:
@@ -208,13 +179,13 @@ def _likely_cause(
     if reshaped and all('head.' in key for key in reshaped):
         return 'It was trained with another number of classes.'
     if reshaped and all(map(is_branch_key, reshaped)):
-        return 'It was trained with another `expansion`.'
+        return 'It was trained with another `expansion` or `kernel`.'
     if reshaped:
         return (
-            'It was trained with another width (`base_channels`) or input: '
-            'use the config it was trained with.'
+            'It was trained with another width (such as `base_channels`) or '
+            'input: use the config it was trained with.'
         )
     return (
-        'It was trained with another `depth`, `block` or head: use the '
-        'config it was trained with.'
+        'It was trained with another backbone (`depth`, `block`, `targets` '
+        'of a graft) or head: use the config it was trained with.'
     )

@@ -75,7 +75,8 @@ def match_parameters(
         config_key: Where they were configured, for the error.
 
     Returns:
-        Pattern -> names, never of a parameter inside a branch.
+        Pattern -> names, never of a parameter inside a branch; a shared
+        parameter may be there under any of its names.
 
     Raises:
         ValueError: If a pattern is unknown or matches no parameter.
@@ -83,7 +84,8 @@ def match_parameters(
     patterns = list(patterns)
     check_patterns(patterns, config_key)
     roles = parameters_by_role(model)
-    names = [n for n, _ in model.named_parameters() if not is_branch_key(n)]
+    every = model.named_parameters(remove_duplicate=False)
+    names = [name for name, _ in every if not is_branch_key(name)]
     matched = {}
     for pattern in patterns:
         regex = pattern[len(REGEX) :]

@@ -47,9 +47,9 @@ def test_a_work_dir_means_its_last_checkpoint(
 @pytest.mark.parametrize(
     ('other', 'message'),
     [
-        (dict(base_channels=8), r'another width \(`base_channels`\)'),
+        (dict(base_channels=8), r'another width \(such as `base_channels`\)'),
         (dict(expansion=3), 'another `expansion`'),
-        (dict(depth=14), 'another `depth`'),
+        (dict(depth=14), r'another backbone \(`depth`'),
         (
             dict(type='PlainResNet', expansion=None),
             'plain network without branches',

@@ -10,7 +10,6 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS as ROOT
 from mmengine.registry import DefaultScope
-from mmengine.runner import load_checkpoint
 from mmpretrain.models import MobileNetV2, ResNet, ShuffleNetV1
 from mmpretrain.registry import MODELS
 from torch import nn
@@ -287,29 +286,3 @@ def test_the_optimizer_holds_what_trains():
 def test_bad_settings_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         MODELS.build({**small(), **change})
-
-
-@pytest.mark.parametrize('kind', ['distillation', 'backbone', 'Pretrained'])
-def test_a_checkpoint_with_nothing_for_the_backbone_is_refused(kind, tmp_path):
-    """MMEngine's loading is not strict: it would load nothing, and go on."""
-    path = str(tmp_path / 'other.pth')
-    init_cfg = dict(type='Pretrained', checkpoint=path)
-    model = classifier_around(small(init_cfg=init_cfg), 64)
-    state_dict = {
-        'distillation': {
-            f'architecture.{key}': value
-            for key, value in model.state_dict().items()
-        },
-        'backbone': model.backbone.state_dict(),
-        'Pretrained': model.state_dict(),
-    }[kind]
-    torch.save(dict(state_dict=state_dict), path)
-    before = copy.deepcopy(model.state_dict())
-    with pytest.raises(ValueError, match='has nothing for the backbone'):
-        if kind == 'Pretrained':
-            model.init_weights()
-        else:
-            load_checkpoint(model, path)
-    after = model.state_dict()
-    backbone = [key for key in after if key.startswith('backbone.')]
-    assert all(torch.equal(after[key], before[key]) for key in backbone)

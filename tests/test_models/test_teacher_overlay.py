@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from mmpretrain.registry import MODELS
 from mmrazor.registry import MODELS as ALGORITHMS
 from torch import Tensor, nn
 
+from reducenet_mm.models.algorithms.weight_reuse import WeightReuse
 from reducenet_mm.models.checkpoint_views import split_state_dict
 from tests.conftest import randomise_norms
 from tests.test_models.distillation import optimizer
@@ -94,3 +96,17 @@ def test_a_shared_layer_trains_and_the_teacher_keeps_its_own(
     again.load_state_dict(state)
     with torch.no_grad():
         assert all(map(torch.equal, again.eval()(images), expected))
+
+
+@pytest.mark.parametrize('name', ['bbox_head.0', 'bbox_head.1', 'tied'])
+def test_a_shared_parameter_is_frozen_and_inherited_by_any_name(name):
+    network = TwoLevels()
+    pattern = rf're:{re.escape(name)}\.weight'
+    WeightReuse(freeze=[pattern]).apply_(network)
+    assert not network.tied.weight.requires_grad
+    assert network.tied.bias.requires_grad
+
+    fresh = WeightReuse(inherit=[pattern]).apply_(TwoLevels())
+    assert 'scale.0.weight' in fresh and 'tied.bias' in fresh
+    shared = {'bbox_head.0.weight', 'bbox_head.1.weight', 'tied.weight'}
+    assert not shared & set(fresh)

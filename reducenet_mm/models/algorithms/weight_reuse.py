@@ -80,13 +80,15 @@ class WeightReuse:
                 is changed then.
         """
         fresh = self._fresh_names(architecture)
-        frozen = self._frozen_names(architecture)
+        # A shared parameter is frozen by any of its names.
+        every = dict(architecture.named_parameters(remove_duplicate=False))
+        frozen = {id(every[n]) for n in self._frozen_names(architecture)}
         params = dict(architecture.named_parameters())
         trained = {
             name
             for name, param in params.items()
             if param.requires_grad
-            and name not in frozen
+            and id(param) not in frozen
             and not is_branch_key(name)
         }
         if not trained:
@@ -126,10 +128,12 @@ class WeightReuse:
             if keys and keys <= inherited:
                 buffers = module.named_buffers(name, recurse=False)
                 inherited |= {key for key, _ in buffers}
+        own = architecture.state_dict(keep_vars=True)
+        kept = {id(own[key]) for key in inherited if key in own}
         return tuple(
             key
-            for key in architecture.state_dict()
-            if key not in inherited
+            for key, tensor in own.items()
+            if id(tensor) not in kept
             and not is_branch_key(key)
             and not is_lora_key(key)
         )

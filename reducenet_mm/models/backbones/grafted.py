@@ -9,11 +9,11 @@ from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.registry import MODELS
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from reducenet_mm.registry import LAYERS
 
-from ..checkpoint_checks import check_has_part
 from ..layers.expand_branch import Kernel
 from ..supernet import check_scaler, graft, hosts, set_scaler
 
@@ -83,16 +83,9 @@ def GraftedBackbone(
         )
     graft(host, targets, expansion, norm_cfg, act_cfg, zero_init, lora, kernel)
     _freeze_with_hosts(host)
+    _warn_of_idle_norms(host)
     set_scaler(host, scaler)
-    host.register_load_state_dict_pre_hook(_check_has_part)
     return host
-
-
-def _check_has_part(
-    host: nn.Module, state_dict: Mapping[str, Tensor], prefix: str, *_: Any
-) -> None:
-    """Check as torch wants it of a hook, which is called with more."""
-    check_has_part(host, state_dict, prefix)
 
 
 def _build_host(cfg: Mapping[str, Any], pretrained: str | None) -> nn.Module:
@@ -114,8 +107,16 @@ def _build_host(cfg: Mapping[str, Any], pretrained: str | None) -> nn.Module:
                 f'{registry.scope!r}. Check the name, or say where it comes '
                 "from: `_scope_='mmpretrain'` (mmdet, mmseg) beside `type`."
             )
-    given = {} if pretrained is None else dict(pretrained=pretrained)
-    return MODELS.build({**cfg, **given})
+    if pretrained is None:
+        return MODELS.build(dict(cfg))
+    try:
+        return MODELS.build({**cfg, 'pretrained': pretrained})
+    except TypeError as error:
+        raise ValueError(
+            f'pretrained={pretrained!r}, but {kind} takes none ({error}). '
+            "Set backbone.backbone.init_cfg=dict(type='Pretrained', "
+            'checkpoint=FILE) instead.'
+        ) from error
 
 
 def _freeze_with_hosts(model: nn.Module) -> None:
@@ -133,6 +134,24 @@ def _freeze_with_hosts(model: nn.Module) -> None:
             f'{type(model).__name__} and do not train, the first beside '
             f'`{frozen[0][0]}`. Where they start at zero they add nothing: '
             'leave them out of `targets` (backbone.targets).',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+def _warn_of_idle_norms(model: nn.Module) -> None:
+    """Say where branches' batch norms would never see an image."""
+    idle = getattr(model, 'norm_eval', False) and any(
+        isinstance(norm, _BatchNorm)
+        for _, host in hosts(model)
+        for norm in host.expand.modules()
+    )
+    if idle:
+        print_log(
+            f"norm_eval=True of {type(model).__name__} keeps the branches' "
+            'batch norms at the statistics they begin with, mean 0 and '
+            "variance 1. Set backbone.norm_cfg=dict(type='GN', "
+            'num_groups=32), or backbone.backbone.norm_eval=False.',
             logger='current',
             level=logging.WARNING,
         )

@@ -16,13 +16,13 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
 from ..checkpoint_checks import (
-    check_has_part,
     check_merged,
     check_plain_state_dict,
 )
 from ..checkpoint_views import strip_prefix
 from ..deploy import Deployable
 from ..layers.host import hosts
+from ..layers.loading import check_has_part
 from .plain_block import PlainBlock
 
 CIFAR_ARCHS = {6 * n + 2: (n, n, n) for n in range(1, 19)}
@@ -154,7 +154,7 @@ class PlainResNet(Deployable, ResNet):
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any
     ) -> None:
-        check_has_part(self, state_dict, prefix)
+        check_has_part(self.state_dict(), state_dict, prefix)
         own = strip_prefix(state_dict, prefix)
         check_plain_state_dict(own, self.conv1.bias is not None)
         if next(hosts(self), None) is None:

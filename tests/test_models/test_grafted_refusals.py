@@ -1,0 +1,79 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""What a grafted backbone refuses or warns of, and a stock one does not."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import pickle
+
+import pytest
+import torch
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS
+from mmengine.runner import load_checkpoint
+
+from reducenet_mm import ungraft
+from tests.test_models.grafts import classifier_around, grafted_cfg
+
+
+def small(norm_cfg=None, **backbone):
+    return grafted_cfg('ResNet', backbone=backbone, norm_cfg=norm_cfg)
+
+
+@pytest.mark.parametrize('kind', ['distillation', 'backbone', 'Pretrained'])
+def test_a_checkpoint_with_nothing_for_the_backbone_is_refused(kind, tmp_path):
+    """MMEngine's loading is not strict: it would load nothing, and go on."""
+    path = str(tmp_path / 'other.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=path)
+    model = classifier_around(small(init_cfg=init_cfg), 64)
+    state_dict = {
+        'distillation': {
+            f'architecture.{key}': value
+            for key, value in model.state_dict().items()
+        },
+        'backbone': model.backbone.state_dict(),
+        'Pretrained': model.state_dict(),
+    }[kind]
+    torch.save(dict(state_dict=state_dict), path)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match='has nothing for the network'):
+        if kind == 'Pretrained':
+            model.init_weights()
+        else:
+            load_checkpoint(model, path)
+    after = model.state_dict()
+    backbone = [key for key in after if key.startswith('backbone.')]
+    assert all(torch.equal(after[key], before[key]) for key in backbone)
+
+
+def test_what_is_left_after_ungrafting_is_stock(tmp_path):
+    model = classifier_around(small(), 64)
+    with pytest.raises(ValueError, match='has nothing for the network'):
+        model.load_state_dict({}, strict=False)
+    stock = pickle.dumps(ungraft(model))
+    assert b'reducenet_mm' not in stock
+    pickle.loads(stock).load_state_dict({}, strict=False)
+
+
+def warnings(records):
+    return [r.getMessage() for r in records if r.levelno >= logging.WARNING]
+
+
+def test_branches_with_idle_norms_are_told_of(monkeypatch):
+    told = []
+    logger = MMLogger.get_instance('graft')
+    monkeypatch.setattr(logger, 'handle', told.append)
+    MODELS.build(small(norm_eval=False))
+    groups = dict(type='GN', num_groups=2)
+    MODELS.build(dict(small(norm_eval=True), norm_cfg=groups))
+    assert not warnings(told)
+    MODELS.build(small(norm_eval=True))
+    (message,) = warnings(told)
+    assert 'norm_eval=True of ResNet keeps' in message
+    assert 'norm_eval=False' in message
+
+
+def test_pretrained_of_a_host_that_takes_none_says_what_to_do():
+    with pytest.raises(ValueError, match=r'takes none.*backbone\.init_cfg'):
+        MODELS.build(dict(small(), pretrained='stock.pth'))
