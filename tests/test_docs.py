@@ -13,7 +13,8 @@ from reducenet_mm.models import ReduceNet
 from reducenet_mm.models.supernet import hosts
 
 ROOT = Path(__file__).parent.parent
-PAGES = ['README.md', 'README_zh-CN.md', 'CONTRIBUTING.md']
+MEANS = 'configs/reducenet/README.md'
+PAGES = ['README.md', 'README_zh-CN.md', 'CONTRIBUTING.md', MEANS]
 PAGES += [f'docs/{page.name}' for page in (ROOT / 'docs').glob('*.md')]
 
 
@@ -108,6 +109,35 @@ def test_the_readme_quotes_the_demo():
     report = (ROOT / 'docs/results/digits/report.md').read_text()
     table = [line for line in report.splitlines() if line.startswith('|')]
     assert '\n'.join(table) in page
+
+
+def test_the_means_are_quoted_from_the_campaign():
+    """Each arm with five seeds, to the letter, and no other."""
+    report = json.loads(
+        (ROOT / 'docs/results/fashion-mnist-few/report.json').read_text()
+    )
+    measured = {
+        one['arm']: one['difference']
+        for one in report['comparisons']
+        if one['control'] == 'plain_matched' and one['difference']
+    }
+    rows = [
+        [cell.strip() for cell in line.split('|')[1:-1]]
+        for line in (ROOT / MEANS).read_text(encoding='utf-8').splitlines()
+        if line.startswith('|')
+    ][2:]
+    assert len(rows) > 20
+    for _, _, where, arm, quoted in rows:
+        value = measured.get(arm)
+        if value is None or value['n'] < 5:
+            assert quoted == 'not measured' or '(to ' in quoted
+        else:
+            low, high = value['low'], value['high']
+            text = f'{value["mean"]:+.2f} [{low:.2f}, {high:.2f}]'
+            assert quoted.startswith(f'{text}, ')
+            assert low < 0 < high  # as the page says of all of them
+        for path in re.findall(r'`((?:_base_|pipelines)/[^`]+)`', where):
+            assert list((ROOT / 'configs').glob(path)), path
 
 
 @pytest.mark.parametrize('layout', ['contiguous', 'channels_last'])

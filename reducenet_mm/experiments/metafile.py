@@ -98,7 +98,7 @@ def _collection() -> dict[str, Any]:
             'FLOPs Counted': COUNTS['multiply_adds'],
             'MMEngine FLOPs Counted': COUNTS['mmengine_flops'],
         },
-        README='README.md',
+        README='configs/reducenet/README.md',
     )
 
 
