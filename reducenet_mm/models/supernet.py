@@ -15,6 +15,7 @@ from .graftable import GRAFTS
 from .layers import Gated, Host, Replaceable
 from .layers.expand_branch import Kernel
 from .layers.host import EXPAND, LORA, hosts
+from .layers.loading import unwatch_loading, watch_loading
 from .replace import replace_convs, replace_module
 from .views import STUDENT, TEACHER, View, check_scaler
 
@@ -165,6 +166,8 @@ def graft(
     checkpoint; after an initialisation of any other kind call
     :func:`reset_branches`.
 
+    Until it is ungrafted, a checkpoint with nothing for it is an error.
+
     Args:
         model: The host network. No key of it is renamed.
         targets: Which convolutions: one or more roles such as
@@ -184,13 +187,15 @@ def graft(
         ValueError: If a pattern matches no convolution, or a matching one
             cannot be grafted; it is named. The model is unchanged then.
     """
-    return replace_convs(
+    replace_convs(
         model,
         targets,
         lambda conv: GRAFTS[type(conv)].from_conv(
             conv, expansion, norm_cfg, act_cfg, zero_init, lora, kernel
         ),
     )
+    watch_loading(model)
+    return model
 
 
 def ungraft(model: ModuleT) -> ModuleT:
@@ -215,6 +220,7 @@ def ungraft(model: ModuleT) -> ModuleT:
         )
     for name, module in student_modules(model).items():
         replace_module(model, name, module)
+    unwatch_loading(model)
     return model
 
 

@@ -218,7 +218,7 @@ def test_teacher_checkpoint_of_another_width(
 ):
     line = refuse(make_config(save_teacher(base_channels=8)))
     assert 'model.teacher_ckpt' in line
-    assert 'width (`base_channels`)' in line
+    assert 'width (such as `base_channels`)' in line
     assert '(8, 1, 3, 3) instead of (4, 1, 3, 3)' in line
 
 

@@ -13,7 +13,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 from mmengine.runner import load_checkpoint
 
-from reducenet_mm import ungraft
+from reducenet_mm import graft, ungraft
 from tests.test_models.grafts import classifier_around, grafted_cfg
 
 
@@ -47,13 +47,19 @@ def test_a_checkpoint_with_nothing_for_the_backbone_is_refused(kind, tmp_path):
     assert all(torch.equal(after[key], before[key]) for key in backbone)
 
 
-def test_what_is_left_after_ungrafting_is_stock(tmp_path):
+@pytest.mark.parametrize('by_hand', [False, True])
+def test_what_is_left_after_ungrafting_is_stock(by_hand):
     model = classifier_around(small(), 64)
+    if by_hand:
+        model = graft(ungraft(model), r'backbone\.layer1\..*conv1')
+    copied = copy.deepcopy(model)
     with pytest.raises(ValueError, match='has nothing for the network'):
-        model.load_state_dict({}, strict=False)
-    stock = pickle.dumps(ungraft(model))
+        copied.load_state_dict({}, strict=False)
+    stock = pickle.dumps(ungraft(copied))
     assert b'reducenet_mm' not in stock
     pickle.loads(stock).load_state_dict({}, strict=False)
+    with pytest.raises(ValueError, match='has nothing for the network'):
+        model.load_state_dict({}, strict=False)
 
 
 def warnings(records):

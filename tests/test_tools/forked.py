@@ -1,26 +1,24 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
 """Tools in processes that need not import everything first.
 
-They are real processes, forked from this one: starting Python and importing
-PyTorch and the toolboxes would be most of the time of a small training.
+They are real processes, forked from one that has imported PyTorch and the
+toolboxes and done nothing else: that would be most of the time of a small
+training.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import runpy
 import sys
 import tempfile
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
-
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import DefaultScope
-from mmengine.visualization import Visualizer
 
 TOOLS = Path(__file__).parents[2] / 'tools'
+CONTEXT = multiprocessing.get_context('forkserver')
+CONTEXT.set_forkserver_preload(['reducenet_mm', 'mmrazor', __name__])
 
 
 def run_forked(tool: str, *arguments: object) -> None:
@@ -59,35 +57,25 @@ def run_ranks(
 ) -> None:
     """Run a tool in one process for each environment."""
     argv = [str(TOOLS / f'{tool}.py'), *map(str, arguments)]
-    children = []
-    with tempfile.TemporaryFile('w+') as output:
-        for env in ranks:
-            child = os.fork()
-            if not child:
-                _become(argv, env, output)
-            children.append(child)
-        codes = [os.waitpid(child, 0)[1] for child in children]
-        output.seek(0)
+    with tempfile.NamedTemporaryFile('r') as output:
+        children = [
+            CONTEXT.Process(target=_become, args=(argv, env, output.name))
+            for env in ranks
+        ]
+        for child in children:
+            child.start()
+        for child in children:
+            child.join()
+        codes = [child.exitcode for child in children]
         assert codes == [0] * len(ranks), output.read()
 
 
-def _become(argv: list[str], env: dict[str, str], output: IO[str]) -> None:
-    """Be the tool, as if just started; never return."""
-    code: object = 1
-    try:
-        for descriptor in (1, 2):
-            os.dup2(output.fileno(), descriptor)
-        sys.stdout = sys.stderr = open(1, 'w', closefd=False)
-        for kind in (DefaultScope, MessageHub, MMLogger, Visualizer):
-            kind._instance_dict.clear()
-        os.environ.update(env)
-        sys.argv = argv
-        runpy.run_path(argv[0], run_name='__main__')
-        code = 0
-    except SystemExit as end:
-        code = end.code or 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        os._exit(code if isinstance(code, int) else 1)
+def _become(argv: list[str], env: dict[str, str], output: str) -> None:
+    """Be the tool, as if just started, and print to a file."""
+    file = open(output, 'a', buffering=1)
+    for descriptor in (1, 2):
+        os.dup2(file.fileno(), descriptor)
+    sys.stdout = sys.stderr = file
+    os.environ.update(env)
+    sys.argv = argv
+    runpy.run_path(argv[0], run_name='__main__')

@@ -9,7 +9,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from .host import Gated, Host
-from .loading import check_has_part
 
 
 class HostConv2d(Gated, Host, nn.Conv2d):
@@ -50,13 +49,6 @@ class HostConv2d(Gated, Host, nn.Conv2d):
                 )
             self.refitted = True
         super().register_parameter(name, param)
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Tensor], prefix: str, *args: Any
-    ) -> None:
-        """Refuse a checkpoint without the convolution's own weight."""
-        check_has_part(['weight'], state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def keep_only(self, conv: nn.Conv2d) -> None:
         """Take over the parameters of ``conv`` and drop the branches."""

@@ -1,16 +1,20 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""Checkpoints that have nothing for a layer are refused by the layer.
+"""Checkpoints that have nothing for a network are refused by it.
 
 MMEngine loads what fits, maybe nothing, and only warns; and it hands every
-module its own part of a checkpoint only. So this is all that a layer can see
-of a checkpoint of another kind.
+module its own part of a checkpoint only. So this is all that a backbone can
+see of a checkpoint of another kind.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
+
+HANDLE = '_refuses_nothing'
+"""Attribute of a module that :func:`watch_loading` has been called for."""
 
 
 def check_has_part(
@@ -39,3 +43,24 @@ def check_has_part(
         "type='Pretrained', checkpoint=FILE) in its config, with "
         "prefix='backbone.' if they have it."
     )
+
+
+def watch_loading(model: nn.Module) -> None:
+    """Let a module of another's class check what is loaded into it."""
+    if not hasattr(model, HANDLE):
+        handle = model.register_load_state_dict_pre_hook(_refuse_nothing)
+        setattr(model, HANDLE, handle)
+
+
+def unwatch_loading(model: nn.Module) -> None:
+    """Undo :func:`watch_loading` of a model and of all inside it."""
+    for module in model.modules():
+        handle = module.__dict__.pop(HANDLE, None)
+        if handle is not None:
+            handle.remove()
+
+
+def _refuse_nothing(
+    module: nn.Module, state_dict: Mapping[str, Tensor], prefix: str, *_: Any
+) -> None:
+    check_has_part(module.state_dict(), state_dict, prefix)
