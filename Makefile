@@ -50,10 +50,12 @@ install: $(STAMP)  ## Install the package and its requirements.
 demo: $(STAMP)  ## Teacher, student, controls and report on real digits.
 	$(BIN)/python tools/reduce.py configs/pipelines/digits.py
 
-# A process per core, each with one thread: the networks are tiny.
+# Processes of one thread, as the networks are tiny; one more than cores, since
+# many tests wait for processes of their own.
 test: $(STAMP)  ## Run all tests.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests \
-		--numprocesses auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --dist loadfile \
+		--numprocesses $$($(BIN)/python -c \
+		'import os; print(min(os.cpu_count(), 4) + 1)')
 
 test-dense: $(DENSE_STAMP)  ## Run the tests of detectors and segmentors.
 	OMP_NUM_THREADS=1 PYTHONPATH=$(DENSE) $(BIN)/python -m pytest \
