@@ -9,7 +9,7 @@ import torch
 from mmengine.device import get_device
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 
 from reducenet_mm.datasets.seeded import seed_cpu_generators
 from reducenet_mm.registry import HOOKS
@@ -42,8 +42,10 @@ class SeededStepHook(Hook):
         if not hasattr(sampler, 'seed'):
             return
         hub = runner.message_hub
-        if runner.iter > 0 and SAMPLER_SEED in hub.runtime_info:
-            sampler.seed = hub.get_info(SAMPLER_SEED)
+        saved = hub.runtime_info.get(SAMPLER_SEED, sampler.seed)
+        if runner.iter > 0 and saved != sampler.seed:
+            sampler.seed = saved
+            _fetch_anew(runner.train_loop)
         hub.update_info(SAMPLER_SEED, sampler.seed)
 
     def before_train_iter(
@@ -58,3 +60,14 @@ class SeededStepHook(Hook):
         )
         if get_device() != 'cpu':
             torch.manual_seed(seed)
+
+
+def _fetch_anew(loop: BaseLoop) -> None:
+    """Drop the images that a loop has asked for before its training began.
+
+    ``IterBasedTrainLoop`` has its iterator from the start, and with it worker
+    processes that have been given the first batches of another order.
+    """
+    if isinstance(loop, IterBasedTrainLoop):
+        iterator = type(loop.dataloader_iterator)
+        loop.dataloader_iterator = iterator(loop.dataloader)
