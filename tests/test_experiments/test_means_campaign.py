@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 import re
+import uuid
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -92,6 +94,30 @@ def parameters(runner: Runner) -> dict[str, Tensor]:
     return {n: p.detach().clone() for n, p in network.named_parameters()}
 
 
+def tiny_runner(campaign: Campaign, name: str, folder: Path) -> Runner:
+    """Build an arm's Runner for a few digits; its teachers are in there."""
+    arm = campaign.arms[name]
+    needs = {
+        key: str(folder / needed / 'epoch_1.pth')
+        for key, needed in arm.needs.items()
+    }
+    cfg = read_config(str(arm.config), {**arm.options, **needs})
+    cfg.merge_from_dict(
+        {
+            'work_dir': str(folder / name),
+            'experiment_name': f'{folder.name}_{name}_{uuid.uuid4()}',
+            'train_cfg.max_epochs': 1,
+            'train_cfg.val_interval': 1,
+            'param_scheduler.periods': [1],
+            'default_hooks.checkpoint.interval': 1,
+            'train_dataloader.batch_size': 4,
+            'train_dataloader.dataset.indices': 4 * STEPS,
+            'val_dataloader.dataset.indices': 8,
+        }
+    )
+    return Runner.from_cfg(cfg)
+
+
 @pytest.fixture(scope='module')
 def runs(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """Every arm, trained for a few steps on a few digits."""
@@ -99,30 +125,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     campaign = read_campaign(EXPERIMENTS / 'digits-few/means.py')
     watches, after = {}, {}
     for arm in in_order(campaign.arms):
-        needs = {
-            key: str(folder / name / 'epoch_1.pth')
-            for key, name in arm.needs.items()
-        }
-        cfg = read_config(str(arm.config), {**arm.options, **needs})
-        cfg.merge_from_dict(
-            {
-                'work_dir': str(folder / arm.name),
-                'experiment_name': f'{folder.name}_{arm.name}',
-                'train_cfg.max_epochs': 1,
-                'train_cfg.val_interval': 1,
-                'param_scheduler.periods': [1],
-                'default_hooks.checkpoint.interval': 1,
-                'train_dataloader.batch_size': 4,
-                'train_dataloader.dataset.indices': 4 * STEPS,
-                'val_dataloader.dataset.indices': 8,
-            }
-        )
-        runner = Runner.from_cfg(cfg)
+        runner = tiny_runner(campaign, arm.name, folder)
         watches[arm.name] = watch = Watch()
         runner.register_hook(watch)
         runner.train()
         after[arm.name] = parameters(runner)
-    return SimpleNamespace(campaign=campaign, watches=watches, after=after)
+    return SimpleNamespace(
+        campaign=campaign, folder=folder, watches=watches, after=after
+    )
 
 
 @pytest.mark.parametrize('name', ARMS)
@@ -191,6 +201,38 @@ def test_third_stages_start_from_the_student_of_soft_labels(
     for name in ('soft_again', 'lora_kxk', 'lora_weight'):
         start = runs.watches[name].before
         assert all(torch.equal(start[key], student[key]) for key in student)
+
+
+def test_one_instance_trains_a_fresh_student_as_two_networks_do(
+    runs: SimpleNamespace, tmp_path: Path
+) -> None:
+    """soft_only and fresh_e8: alike but for what their weights start as."""
+    start = runs.watches['soft_only'].before
+
+    class StartAlike(Hook):
+        priority = 'LOWEST'
+
+        def before_train(self, runner: Runner) -> None:
+            student = runner.model.architecture
+            assert not torch.equal(
+                student.head.fc.weight, start['head.fc.weight']
+            )
+            own = dict(student.named_parameters())
+            student.load_state_dict({k: start[k] for k in own}, strict=False)
+
+    os.symlink(runs.folder / 'teacher_e8', tmp_path / 'teacher_e8')
+    runner = tiny_runner(runs.campaign, 'fresh_e8', tmp_path)
+    watch = Watch()
+    runner.register_hook(StartAlike())
+    runner.register_hook(watch)
+    runner.train()
+    losses = runs.watches['soft_only'].losses
+    assert watch.losses == losses and losses['distill.loss_kl'] > 0
+    one = torch.load(runs.folder / 'soft_only' / 'epoch_1.pth')['state_dict']
+    two = runner.model.architecture.state_dict()
+    assert any('running_var' in key for key in two)
+    for key, value in two.items():
+        assert torch.equal(value, one[f'architecture.{key}']), key
 
 
 @pytest.mark.parametrize('path', CAMPAIGNS, ids=lambda path: path.parent.name)
