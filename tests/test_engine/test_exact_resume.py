@@ -20,6 +20,8 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from reducenet_mm.engine.checkpointing import settle_resume
+
 CONFIG = 'configs/reducenet/digits/reducenet8-w16-e4_digits_teacher.py'
 EPOCHS = 3
 STEPS = 8
@@ -286,6 +288,20 @@ def test_training_by_iterations_beyond_an_epoch(resume, name: str) -> None:
     assert losses(ends.part) == {
         step: expected[step] for step in range(after + 1, 12)
     }
+
+
+def test_checkpoints_outside_the_work_dir_are_found(tmp_path: Path) -> None:
+    """Also where a kill has left ``last_checkpoint`` empty."""
+    work_dir = tmp_path / 'run'
+    options = {
+        'default_hooks.checkpoint.out_dir': str(tmp_path / 'checkpoints'),
+        'train_cfg.max_epochs': 1,
+    }
+    cfg = train(work_dir, None, options).cfg
+    (work_dir / 'last_checkpoint').write_text('')
+    cfg.update(resume=True, load_from=None)
+    found = settle_resume(cfg, print)
+    assert found == str(tmp_path / 'checkpoints' / 'run' / 'epoch_1.pth')
 
 
 def test_a_checkpoint_between_two_updates_is_warned_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +59,9 @@ class ReportHook(Hook):
             if name.startswith('architecture.') and 'running_' in name
             if '.expand.' not in name
         }
-        self.order = list(map(int, runner.train_dataloader.sampler))
+        self.order = []
+        if runner.iter == 0:  # else the sampler would no longer skip
+            self.order += map(int, runner.train_dataloader.sampler)
 
     def after_train(self, runner):
         with open(f'{runner.work_dir}/rank{get_rank()}.json', 'w') as file:
@@ -137,6 +140,36 @@ def test_two_processes_distil_one_student(
         port=free_port,
     )
     check_equal(*reports(tmp_path / 'run'))
+
+
+@pytest.mark.skipif(get_device() != 'cpu', reason='gloo is for CPUs')
+def test_two_processes_resume_within_an_epoch(
+    tmp_path, reporting, free_port, config, teacher_run
+):
+    """Each goes on with its own images and statistics of batches."""
+
+    def train(name: str, *options: str) -> list[dict]:
+        run_two_ranks(
+            *('train', student, '--work-dir', tmp_path / name, *options),
+            *('--cfg-options', *config.schedule(2), *config.student_model),
+            f'model.teacher_ckpt={teacher_run}',
+            'train_dataloader.batch_size=32',  # 16 iterations an epoch
+            'default_hooks.checkpoint.by_epoch=False',
+            'default_hooks.checkpoint.interval=10',
+            'default_hooks.checkpoint.max_keep_ckpts=-1',
+            port=free_port,
+        )
+        return reports(tmp_path / name)
+
+    student = reporting(config.student)
+    whole = train('whole')
+    for interrupted in ('iter_10.pth', 'iter_20.pth'):
+        name = interrupted[:-4]
+        (tmp_path / name).mkdir()
+        shutil.copy(tmp_path / 'whole' / interrupted, tmp_path / name)
+        for rank, end in enumerate(train(name, '--resume')):
+            assert end['last'] == whole[rank]['last'], (name, rank)
+            assert end['first'] != whole[rank]['first']
 
 
 def reports(work_dir: Path) -> list[dict]:

@@ -3,12 +3,13 @@
 
 from .atomic_backend import AtomicBackend, remove_leftovers
 from .newest import newest_checkpoint
-from .settings import keep_two_checkpoints, settle_resume
+from .settings import keep_two_checkpoints, out_dir_of, settle_resume
 
 __all__ = [
     'AtomicBackend',
     'keep_two_checkpoints',
     'newest_checkpoint',
+    'out_dir_of',
     'remove_leftovers',
     'settle_resume',
 ]

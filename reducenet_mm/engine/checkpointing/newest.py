@@ -14,7 +14,9 @@ _NAME = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
 
 
 def newest_checkpoint(
-    work_dir: str | Path, say: Callable[[str], object] = lambda message: None
+    work_dir: str | Path,
+    say: Callable[[str], object] = lambda message: None,
+    out_dir: str | Path | None = None,
 ) -> Path | None:
     """Return the intact checkpoint that was written last, if there is any.
 
@@ -27,11 +29,14 @@ def newest_checkpoint(
         work_dir: Work dir of a training run.
         say: Is told, in one sentence each, which damaged files are passed
             over.
+        out_dir: ``default_hooks.checkpoint.out_dir`` of the run, which then
+            has a folder of its own in there. Defaults to None: the
+            checkpoints are in the work dir.
 
     Raises:
         ValueError: If there are checkpoints, and all of them are damaged.
     """
-    candidates = _candidates(Path(work_dir))
+    candidates = _candidates(Path(work_dir), out_dir)
     for path in candidates:
         if _is_intact(path):
             return path
@@ -47,13 +52,17 @@ def newest_checkpoint(
     return None
 
 
-def _candidates(work_dir: Path) -> list[Path]:
+def _candidates(work_dir: Path, out_dir: str | Path | None) -> list[Path]:
     """Return the run's checkpoints, newest first.
 
     By the time of writing, not by number: an earlier run in the same folder
     may have gone further.
     """
-    found = {path for path in work_dir.glob('*.pth') if _number(path) >= 0}
+    folders = [work_dir]
+    if out_dir is not None:  # as CheckpointHook puts them
+        folders.append(Path(out_dir) / work_dir.absolute().name)
+    paths = (path for folder in folders for path in folder.glob('*.pth'))
+    found = {path for path in paths if _number(path) >= 0}
     named = _named_last(work_dir)
     if named is not None:
         found.add(named)

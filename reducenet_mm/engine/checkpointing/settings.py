@@ -21,7 +21,7 @@ def keep_two_checkpoints(cfg: Config, say: Callable[[str], Any]) -> None:
         cfg: The full config.
         say: Is told of a change.
     """
-    checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    checkpoint = _checkpoint_hook(cfg)
     if checkpoint.get('max_keep_ckpts') == 1:
         checkpoint['max_keep_ckpts'] = 2
         say(
@@ -53,7 +53,7 @@ def settle_resume(
     if not cfg.get('resume'):
         return None
     if search or not cfg.get('load_from'):
-        newest = newest_checkpoint(cfg.work_dir, say)
+        newest = newest_checkpoint(cfg.work_dir, say, out_dir_of(cfg))
         if newest is None:
             say(f'No checkpoint is in {cfg.work_dir} yet: training starts.')
             cfg.resume = False
@@ -61,3 +61,13 @@ def settle_resume(
         say(f'{newest} is the newest intact checkpoint: training goes on.')
         cfg.load_from = str(newest)
     return cfg.load_from
+
+
+def out_dir_of(cfg: Config) -> str | None:
+    """Return where the checkpoints of runs go, if not into work dirs."""
+    return _checkpoint_hook(cfg).get('out_dir')
+
+
+def _checkpoint_hook(cfg: Config) -> dict[str, Any]:
+    """Return the hook's config; an empty one if there is none."""
+    return (cfg.get('default_hooks') or {}).get('checkpoint') or {}

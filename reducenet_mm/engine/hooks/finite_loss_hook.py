@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reducenet_mm.registry import HOOKS
 
-from ..checkpointing import newest_checkpoint
+from ..checkpointing import newest_checkpoint, out_dir_of
 
 
 @HOOKS.register_module()
@@ -75,19 +75,20 @@ class FiniteLossHook(Hook):
         rate = ', '.join(f'{k}={max(v):g}' for k, v in rates.items())
         raise RuntimeError(
             f'training has diverged: {what}, at {rate}. '
-            f'{_what_is_left(runner.work_dir)} with a lower '
+            f'{_what_is_left(runner)} with a lower '
             'optim_wrapper.optimizer.lr, or with optim_wrapper.clip_grad='
             'dict(max_norm=1.0).'
         )
 
 
-def _what_is_left(work_dir: str) -> str:
+def _what_is_left(runner: Runner) -> str:
+    folder = out_dir_of(runner.cfg)
     try:
-        newest = newest_checkpoint(work_dir)
+        newest = newest_checkpoint(runner.work_dir, out_dir=folder)
     except ValueError:  # all are damaged
         newest = None
     if newest is None:
-        return f'There is no good checkpoint in {work_dir}: start again'
+        return f'There is no good checkpoint in {runner.work_dir}: start again'
     return f'The last good checkpoint is {newest}: resume from it'
 
 
