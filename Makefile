@@ -13,7 +13,7 @@ DENSE_STAMP := $(DENSE)/.installed-$(notdir $(MMCV))
 REQUIREMENTS := setup.py pyproject.toml $(wildcard requirements/*.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-dense lint format
+.PHONY: help install demo test test-dense kills lint format
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -60,6 +60,10 @@ test: $(STAMP)  ## Run all tests.
 test-dense: $(DENSE_STAMP)  ## Run the tests of detectors and segmentors.
 	OMP_NUM_THREADS=1 PYTHONPATH=$(DENSE) $(BIN)/python -m pytest \
 		tests/test_dense
+
+# Goes on where it was interrupted, unless the code has changed meanwhile.
+kills: $(STAMP)  ## Kill and resume trainings in every mode, for docs/results.
+	$(BIN)/python tools/analysis_tools/record_kills.py
 
 lint: $(LINT_STAMP)  ## Check style, spelling and types.
 	$(BIN)/python -m ruff check .

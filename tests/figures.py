@@ -4,18 +4,22 @@
 A figure is a number in digits, or a duration in words, outside of code. It
 is supported if a result file that its section (from one ``##`` heading to the
 next) links holds it: a JSON value that rounds to it, or the same number in a
-sentence that a tool wrote. Names, versions, sizes and settings of a network
-are no figures.
+sentence that a tool wrote. Signs count: ``+0.21`` and ``-0.21`` are found as
+such, and a number without a sign is not negative, unless its sentence says so
+in words ('0.40 points below'). An interval is found if one object of a file
+holds both of its ends, and the mean before it. Names, versions, sizes and
+settings of a network are no figures.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / 'docs' / 'results'
@@ -24,10 +28,27 @@ NUMBER = r'\d+(?:,\d{3})*(?:\.\d+)?'
 UNIT = (
     r'(?:[kMGTsx]|ms|KiB|MiB|GiB|minutes?|hours?)(?![A-Za-z])|[%％]|分钟|小时'
 )
+SIGNS = {
+    '+': '+',
+    '＋': '+',
+    '-': '-',
+    '\N{MINUS SIGN}': '-',
+    '\N{EN DASH}': '-',
+    '－': '-',
+}
 FIGURE = re.compile(
     # After a letter, or a letter and a hyphen, it is part of a name.
     r'(?<![A-Za-z0-9_.])(?<![A-Za-z]-)'
+    # Between two numbers, or after a closing bracket, it is no sign.
+    rf'(?:(?<![\w.)\]%％])(?P<sign>{"|".join(map(re.escape, SIGNS))}))?'
     rf'(?P<number>{NUMBER})(?!\d|\.\d|,\d{{3}})(?:\s?(?P<unit>{UNIT}))?',
+    re.ASCII,
+)
+SIGNED = rf'(?:{"|".join(map(re.escape, SIGNS))})?{NUMBER}'
+INTERVAL = re.compile(
+    # The mean or median before it, if there is one, belongs to it.
+    rf'(?:(?<![^\s|(])(?P<mean>{SIGNED})\s)?'
+    rf'\[(?P<low>{SIGNED}), (?P<high>{SIGNED})\]',
     re.ASCII,
 )
 DURATION = re.compile(
@@ -55,6 +76,14 @@ SCALES = {
 }
 """By unit: what a figure may be multiplied by to be a value of a file."""
 
+DOWN = re.compile(
+    r'\b(?:below|behind|under|less|fewer|lower|worse|loses?|lost|falls?|fell)\b'
+    r'|低|少|下降|差',
+    re.IGNORECASE,
+)
+"""What a sentence says of a figure whose minus it leaves out."""
+SENTENCE_END = re.compile(r'[.:;!?]\s|[。；！？|]|\n\s*\n|\n\s*[-*]\s')
+
 NO_PROSE = re.compile(
     r'^```.*?^```|^~~~.*?^~~~|<!--.*?-->|`[^`]*`|(?<=\])\([^)]*\)|https?://\S+',
     re.DOTALL | re.MULTILINE,
@@ -74,17 +103,40 @@ NO_FIGURES = re.compile(
 )
 
 
+class Figure(NamedTuple):
+    """A figure as a page has it.
+
+    Attributes:
+        position: Where its number starts.
+        sign: '+', '-' or '' if there is none.
+        number: Its digits, or a duration in words.
+        unit: What follows.
+        down: Whether its sentence says that something is less.
+    """
+
+    position: int
+    sign: str
+    number: str
+    unit: str | None
+    down: bool
+
+    def __str__(self) -> str:
+        return f'{self.sign}{self.number} {self.unit or ""}'.strip()
+
+
 @dataclass
 class Source:
     """What result files hold.
 
     Attributes:
-        values: All numbers of JSON files, without their signs.
-        written: Numbers in sentences, as they are written.
+        values: All numbers of JSON files, in order.
+        written: Signs and numbers in sentences, as they are written.
+        together: Numbers of each object, such as an estimate's, in order.
     """
 
-    values: set[float] = field(default_factory=set)
-    written: set[str] = field(default_factory=set)
+    values: list[float] = field(default_factory=list)
+    written: set[tuple[str, str]] = field(default_factory=set)
+    together: list[list[float]] = field(default_factory=list)
 
     def read(self, path: Path) -> None:
         """Add the content of a JSON, JSON-lines or Markdown file."""
@@ -96,28 +148,43 @@ class Source:
                 self._add(json.loads(line))
         elif path.suffix == '.md':
             self._add_sentence(text)
+        self.values.sort()
 
-    def supports(self, number: str, unit: str | None) -> bool:
+    def supports(self, figure: Figure) -> bool:
         """Whether a figure is here, given that it is a rounded one."""
-        if number in self.written:
+        signs = [figure.sign]
+        if not figure.sign:
+            signs = ['', '+', '-'] if figure.down else ['', '+']
+        if any((sign, figure.number) in self.written for sign in signs):
             return True
-        plain = number.replace(',', '')
+        plain = figure.number.replace(',', '')
         if not plain[0].isdigit():
             return False
-        decimals = len(plain.partition('.')[2])
-        half = 0.5 * 10**-decimals
-        # Nearly any file has something that rounds to 7.
-        if len(plain.replace('.', '').lstrip('0')) < 3 and not decimals:
-            half = 0.0
+        return any(self._holds(plain, figure.unit, sign) for sign in signs)
+
+    def supports_interval(self, match: re.Match) -> bool:
+        """Whether one object holds both ends, and the mean before them."""
+        parts = [part for part in match.groups() if part is not None]
         return any(
-            abs(value - float(plain) * scale) <= half * scale * (1 + 1e-9)
-            for scale in SCALES.get(unit or '', (1.0,))
-            for value in self.values
+            _has_all(values, parts, scale)
+            for scale in (1.0, 1e-3)  # ms
+            for values in self.together
+        )
+
+    def _holds(self, plain: str, unit: str | None, sign: str) -> bool:
+        """Whether a value of that sign rounds to a number."""
+        # Nearly any file has something that rounds to 7.
+        exact = '.' not in plain and len(plain.lstrip('0')) < 3
+        scales = SCALES.get(unit or '', (1.0,))
+        return any(
+            _fitting(self.values, sign + plain, scale, exact) is not None
+            for scale in scales
         )
 
     def _add(self, value: Any) -> None:
         if isinstance(value, dict):
             value = list(value.values())
+            self.together.append(sorted(_numbers(value)))
         if isinstance(value, list):
             for one in value:
                 self._add(one)
@@ -125,24 +192,72 @@ class Source:
             if ' ' in value and not value.startswith('python '):
                 self._add_sentence(value)
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            self.values.add(abs(float(value)))
+            self.values.append(float(value))
 
     def _add_sentence(self, text: str) -> None:
-        for _, number, _ in figures(text):
-            self.written.add(number)
+        for figure in figures(text):
+            self.written.add((figure.sign, figure.number))
 
 
-def figures(text: str) -> Iterator[tuple[int, str, str | None]]:
-    """Yield position, number and unit of each figure of a Markdown text."""
+def _numbers(items: Sequence[Any]) -> Iterator[float]:
+    """Yield the numbers among items, and those of lists among them."""
+    for one in items:
+        if isinstance(one, list):
+            yield from _numbers(one)
+        elif isinstance(one, (int, float)) and not isinstance(one, bool):
+            yield float(one)
 
-    def blank(match: re.Match) -> str:
-        return ' ' * len(match[0])
 
-    prose = NO_FIGURES.sub(blank, NO_PROSE.sub(blank, text))
+def _fitting(
+    values: Sequence[float], text: str, scale: float = 1.0, exact: bool = False
+) -> float | None:
+    """Return one of the sorted values that rounds to a number with a sign."""
+    sign = SIGNS.get(text[0], '')
+    number = text.removeprefix(text[0]) if sign else text
+    factor = -1 if sign == '-' else 1
+    half = 0.0 if exact else 0.5 * 10 ** -len(number.partition('.')[2])
+    middle = factor * float(number.replace(',', '')) * scale
+    reach = half * scale * (1 + 1e-9)
+    start = bisect_left(values, middle - reach)
+    for value in values[start : bisect_right(values, middle + reach)]:
+        if factor * value >= 0:
+            return value
+    return None
+
+
+def _has_all(
+    values: Sequence[float], texts: Sequence[str], scale: float
+) -> bool:
+    """Whether each number is another one of the values, rounded."""
+    left = list(values)
+    for text in texts:
+        value = _fitting(left, text, scale)
+        if value is None:
+            return False
+        left.remove(value)
+    return True
+
+
+def _blank(match: re.Match) -> str:
+    return ' ' * len(match[0])
+
+
+def figures(text: str) -> Iterator[Figure]:
+    """Yield the figures of a Markdown text."""
+    prose = NO_FIGURES.sub(_blank, NO_PROSE.sub(_blank, text))
+    ends = [match.end() for match in SENTENCE_END.finditer(prose)]
+
+    def down(position: int) -> bool:
+        index = bisect_right(ends, position)
+        start = ends[index - 1] if index else 0
+        return bool(DOWN.search(prose, start, [*ends, len(prose)][index]))
+
     for match in FIGURE.finditer(prose):
-        yield match.start(), match['number'], match['unit']
+        start = match.start('number')
+        sign = SIGNS[match['sign']] if match['sign'] else ''
+        yield Figure(start, sign, match['number'], match['unit'], down(start))
     for match in DURATION.finditer(prose):
-        yield match.start(), match[0], None
+        yield Figure(match.start(), '', match[0], None, False)
 
 
 def linked_source(page: Path, section: str) -> Source:
@@ -196,9 +311,12 @@ def unsupported(page: Path, not_measured: Sequence[str] = ()) -> list[str]:
     missing = []
     for section in re.split(r'^(?=## )', text, flags=re.MULTILINE):
         source = linked_source(page, section)
-        for position, number, unit in figures(section):
-            if not source.supports(number, unit):
-                start = section.rfind('\n', 0, position) + 1
+        for figure in figures(section):
+            if not source.supports(figure):
+                start = section.rfind('\n', 0, figure.position) + 1
                 line = section[start:].split('\n', 1)[0]
-                missing.append(f'{number} {unit or ""}'.strip() + f': {line}')
+                missing.append(f'{figure}: {line}')
+        for match in INTERVAL.finditer(NO_PROSE.sub(_blank, section)):
+            if not source.supports_interval(match):
+                missing.append(f'{match[0]}: not of one estimate')
     return missing

@@ -167,15 +167,36 @@ def test_grafted_networks_give_back_the_stock_networks_step(name):
 
 def test_the_kills_of_the_page_are_those_of_the_files():
     page = (ROOT / 'docs/results.md').read_text(encoding='utf-8')
+    start = page.index('## Killed and resumed\n')
+    section = page[start : page.index('\n## ', start)]
     files = sorted((ROOT / 'docs/results/kills').glob('*.json'))
-    assert len(files) == 13 and 'Thirteen ways of training' in page
-    for file in files:
-        content = json.loads(file.read_text())
-        assert f'results/kills/{file.name}' in page
-        assert content['kills'] == 5 and content['identical']
-        outside = ('student_annealed', 'student_learned_mask')
-        assert (content['kills_in_writes'] == 0) == (file.stem in outside)
-        assert not any(run['wrong'] for run in content['runs'])
+    results = {file.stem: json.loads(file.read_text()) for file in files}
+    modes = (ROOT / 'tests/test_tools/kill_modes').glob('*.py')
+    assert results.keys() == {mode.stem for mode in modes}
+    linked = re.findall(r'\(results/kills/(\w+)\.json\)', section)
+    assert linked == sorted(results)
+    assert len({result['code']['commit'] for result in results.values()}) == 1
+    counts = results['teacher']['kills_by_kind']
+    for mode, result in results.items():
+        assert result['config'].endswith(f'/{mode}.py')
+        assert result['code']['commit'] and not result['code']['dirty']
+        assert result['kills_by_kind'] == result['kills_wanted'] == counts
+        assert min(counts.values()) > 0
+        assert result['identical']
+        assert not any(run['wrong'] for run in result['runs'])
+        kills = [kill for run in result['runs'] for kill in run['kills']]
+        cut_off = [kill for kill in kills if kill['kind'] == 'in_write']
+        assert sum(k['hit_write'] for k in cut_off) == counts['in_write']
+    words = ' '.join(section.split())
+    fresh, resumed = counts['at_fresh_start'], counts['at_resumed_start']
+    assert fresh == resumed  # 'half of them'
+    assert (
+        f'Kills of each: {counts["over_iterations"]} at moments uniform over '
+        f'the iterations, {counts["in_write"]} inside the write of a '
+        f'checkpoint, and {fresh + resumed} at moments uniform over the '
+        'start-up, half of them'
+    ) in words
+    assert f'teacher.py --seed {results["teacher"]["seed"]}\n' in section
 
 
 def test_shell_scripts_are_called_with_enough_arguments():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from .figures import RESULTS, ROOT, figures, unsupported
+from .figures import INTERVAL, RESULTS, ROOT, figures, unsupported
 
 PAGES = [
     *sorted(ROOT.glob('README*.md')),
@@ -75,6 +75,7 @@ def result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         seconds=dict(median=0.15513),
         multiply_adds=2139776,
         parts=[0.0234, 7.25, 5],
+        slight=-0.004,
         epochs=95,
         reading='The student is 7.64 points below.',
         command='tool.py --epochs 1234',
@@ -97,6 +98,14 @@ SUPPORTED = [
     '7.3x',
     '2.34 %',
     'by 0.31',
+    '\N{MINUS SIGN}1.47 points',
+    '\N{EN DASH}1.47',
+    '+7.25 points',
+    '-0.00 points',
+    '[-1.47',
+    ', 7.25]',
+    'It is 1.47 points below, as measured.',
+    '低 1.47 个百分点',
 ]
 NO_SOURCE = [
     '81.88 %',
@@ -116,6 +125,19 @@ NO_SOURCE = [
     'It takes 12 minutes.',
     '| 12.34 | 81.87 |',
     '12,5 points',
+    # other signs
+    '+1.47 points',
+    '-7.25 points',
+    '\N{MINUS SIGN}7.25 points',
+    '[1.47',
+    ', -7.25]',
+    '1.47 points',
+    '1.47 points above',
+    '+0.00 points',
+    'It is below. It is 1.47 points away.',
+    '| below | 1.47 |',
+    '+0.31',
+    '-0.31',
 ]
 
 
@@ -175,6 +197,103 @@ def test_an_exception_covers_its_phrase_only(tmp_path: Path) -> None:
         unsupported(page, ['9 GPUs'])
 
 
+@pytest.mark.parametrize(
+    ('text', 'found'),
+    [
+        ('-1.00 [-2.50, 0.50]', True),
+        ('| \N{MINUS SIGN}1.00 [\N{MINUS SIGN}2.50, 0.50] to |', True),
+        ('within [-2.50, 0.50]', True),
+        ('1.00 [0.20, 2.50]', True),
+        ('25.0 ms [20.0, 30.0]', True),
+        ('25.0 [20.0, 30.0]', True),
+        ('1.00 [-2.50, 0.50]', False),  # the other's mean
+        ('+1.00 [-0.20, 2.50]', False),
+        ('-1.00 [2.50, 0.50]', False),
+        ('-1.00 [-2.50, 2.50]', False),
+        ('-1.00 [-2.50, -0.50]', False),
+        ('-1.00 [-2.50, 0.51]', False),
+    ],
+)
+def test_an_interval_is_that_of_one_estimate(
+    text: str, found: bool, result: Path, tmp_path: Path
+) -> None:
+    content = [
+        dict(n=5, mean=-1.0, low=-2.5, high=0.5),
+        dict(n=5, mean=1.0, low=0.2, high=2.5),
+        dict(median=0.025, quartiles=[0.02, 0.03]),
+    ]
+    result.write_text(json.dumps(content))
+    missing = unsupported(write_page(tmp_path, text))
+    of_interval = [one for one in missing if 'of one estimate' in one]
+    assert bool(of_interval) is not found
+
+
+@pytest.mark.parametrize(
+    ('text', 'sign'),
+    [
+        ('+0.5', '+'),
+        ('by -0.5 %', '-'),
+        ('(\N{MINUS SIGN}0.5)', '-'),
+        ('[-0.5', '-'),
+        ('精度-0.5', '-'),
+        ('3-0.5', ''),
+        ('3\N{EN DASH}0.5', ''),
+        ('30 + 0.5', ''),
+        ('(a) - 0.5', ''),
+        ('± 0.5', ''),
+        ('0.5', ''),
+    ],
+)
+def test_what_is_a_sign(text: str, sign: str) -> None:
+    *_, last = figures(text)
+    assert (last.sign, last.number) == (sign, '0.5')
+
+
+def own_page(tmp_path: Path) -> Path:
+    """Return a copy of our page of results, in another folder."""
+    text = (ROOT / 'docs' / 'results.md').read_text(encoding='utf-8')
+    page = tmp_path / 'page.md'
+    page.write_text(
+        text.replace('](results/', f']({RESULTS}/'), encoding='utf-8'
+    )
+    return page
+
+
+SIGN_CHANGES = {
+    'plus for minus': (r'(?<=[ (\[])-(?=\d+\.\d)', '+'),
+    'minus for plus': (r'(?<=[ (\[])\+(?=\d+\.\d)', '-'),
+    'lower end without minus': (r'(?<=\[)-(?=\d+\.\d)', ''),
+    'upper end with minus': (r'(?<=\d, )(?=\d+\.\d+\])', '-'),
+}
+
+
+@pytest.mark.parametrize('change', SIGN_CHANGES)
+def test_changed_signs_of_our_own_page_are_found(
+    change: str, tmp_path: Path
+) -> None:
+    page = own_page(tmp_path)
+    assert not unsupported(page)
+    text = page.read_text(encoding='utf-8')
+    changed, count = re.subn(*SIGN_CHANGES[change], text)
+    page.write_text(changed, encoding='utf-8')
+    assert count >= 20
+    missing = unsupported(page)
+    intervals = [
+        (match[0], other[0])
+        for match, other in zip(
+            INTERVAL.finditer(text), INTERVAL.finditer(changed), strict=True
+        )
+    ]
+    unnoticed = [
+        other
+        for one, other in intervals
+        if one != other and f'{other}: not of one estimate' not in missing
+    ]
+    # A difference that is zero to the last digit has no sign.
+    assert all(re.match(r'[+-]0\.00 ', other) for other in unnoticed)
+    assert len(missing) > 0.9 * count
+
+
 def test_changed_figures_of_our_own_page_are_found(tmp_path: Path) -> None:
     """As if somebody had written other accuracies, ratios and times."""
 
@@ -182,10 +301,8 @@ def test_changed_figures_of_our_own_page_are_found(tmp_path: Path) -> None:
         decimals = len(match[0].partition('.')[2])
         return f'{float(match[0]) + 3.1:.{decimals}f}'
 
-    text = (ROOT / 'docs' / 'results.md').read_text(encoding='utf-8')
-    text = text.replace('](results/', f']({RESULTS}/')
-    page = tmp_path / 'page.md'
-    page.write_text(text, encoding='utf-8')
+    page = own_page(tmp_path)
+    text = page.read_text(encoding='utf-8')
     assert not unsupported(page)
     changed, count = re.subn(r'(?<![\w.])\d+\.\d+(?![\w.])', other, text)
     page.write_text(changed, encoding='utf-8')

@@ -92,9 +92,12 @@ def test_a_saturated_control_and_a_clearly_better_teacher() -> None:
     found = describe_regime(ARMS, values)
     assert found['doubled']['holds'] and found['doubled']['certain']
     assert found['teacher']['holds'] and found['teacher']['certain']
-    assert 'the plain control is saturated' in found['sentence']
-    assert '+3.00 [2.80, 3.20] points: clearly better' in found['sentence']
-    assert 'uncertain' not in found['sentence']
+    assert found['sentence'] == (
+        'Twice the budget (plain_2x) gains +0.10 [0.08, 0.12] points over '
+        'plain: the plain control is saturated (less than 0.3 points '
+        'wanted). The teacher (big) minus plain is +3.00 [2.80, 3.20] '
+        'points: clearly better (at least 2 points wanted).'
+    )
 
 
 def test_not_saturated_a_weak_teacher_and_doubt() -> None:
@@ -105,8 +108,52 @@ def test_not_saturated_a_weak_teacher_and_doubt() -> None:
     assert not found['doubled']['holds'] and found['doubled']['certain']
     assert not found['teacher']['holds'] and not found['teacher']['certain']
     assert 'is not saturated (less' in found['sentence']
-    assert 'not clearly better' in found['sentence']
-    assert found['sentence'].count('5 seed(s) leave uncertain') == 1
+    # 1.8, with a margin of 2.776 x 1.0 x sqrt(2.5 / 5).
+    assert found['sentence'].endswith(
+        '+1.80 [-0.16, 3.76] points: it does not seem clearly better (at '
+        'least 2 points wanted), but 5 seeds leave it open: the interval '
+        'also reaches 2 points or more.'
+    )
+
+
+def test_what_only_seems_so_is_not_said_to_be_so() -> None:
+    values = dict(
+        plain=spread(90, 0.5), plain_2x=spread(90, 0.8), big=spread(92.1, 1)
+    )
+    sentence = describe_regime(ARMS, values)['sentence']
+    assert (
+        'the plain control seems saturated (less than 0.3 points wanted), '
+        'but 5 seeds leave it open: the interval also reaches 0.3 points or '
+        'more.'
+    ) in sentence
+    assert (
+        'it seems clearly better (at least 2 points wanted), but 5 seeds '
+        'leave it open: the interval also reaches below 2 points.'
+    ) in sentence
+    values['plain_2x'] = spread(90.4, 0.8)
+    sentence = describe_regime(ARMS, values)['sentence']
+    assert (
+        'seems not saturated (less than 0.3 points wanted), but 5 seeds '
+        'leave it open: the interval also reaches below 0.3 points.'
+    ) in sentence
+
+
+@pytest.mark.parametrize(
+    ('seeds', 'said'), [([3], '1 seed is'), ([0, 3], '2 seeds are')]
+)
+def test_few_seeds_are_too_few_to_tell(seeds: list[int], said: str) -> None:
+    """Even if they agree to the last digit."""
+    values = dict(
+        plain=dict.fromkeys(seeds, 90.0),
+        plain_2x=dict.fromkeys(seeds, 90.0),
+        big=dict.fromkeys(seeds, 95.0),
+    )
+    found = describe_regime(ARMS, values)
+    assert found['doubled']['holds'] and not found['doubled']['certain']
+    assert found['teacher']['holds'] and not found['teacher']['certain']
+    assert 'the plain control seems saturated' in found['sentence']
+    assert 'it seems clearly better' in found['sentence']
+    assert found['sentence'].count(f', but {said} too few to tell.') == 2
 
 
 def test_a_regime_that_nobody_asked_about_is_not_known() -> None:

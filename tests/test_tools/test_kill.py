@@ -13,6 +13,8 @@ import re
 import runpy
 import signal
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,10 +23,24 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from reducenet_mm.experiments.kills import Kill, Session, hit
+from reducenet_mm.experiments.campaign.code_version import code_version
+from reducenet_mm.experiments.kill_outcome import differences, runtime_info
+from reducenet_mm.experiments.kills import (
+    FRESH_START,
+    KINDS,
+    RESUMED_START,
+    UNIFORM,
+    WRITE,
+    Kill,
+    Pace,
+    Session,
+    draw_runs,
+    hit,
+)
 
 HERE = Path(__file__).parent
 TOOL = HERE.parents[1] / 'tools' / 'analysis_tools' / 'kill_test.py'
+PACE = Pace(start_up=0.4, step=0.01)
 MODES = sorted((HERE / 'kill_modes').glob('*.py'))
 
 
@@ -41,7 +57,8 @@ def test_a_killed_student_ends_as_if_it_had_not_been_killed(
     out = tmp_path / 'result.json'
     done = process(
         *(sys.executable, '-W', 'ignore', TOOL, config),
-        *('--kills', '2', '--seed', '10', '--during-writes', '0.5'),
+        *('--kills', '0', '--in-writes', '1', '--at-starts', '2'),
+        *('--seed', '30'),
         *('--work-dir', tmp_path / 'runs', '--out', out),
         *('--cfg-options', f'model.teacher_ckpt={teacher_run}'),
         'train_cfg.max_epochs=3',
@@ -49,26 +66,41 @@ def test_a_killed_student_ends_as_if_it_had_not_been_killed(
         'custom_hooks.2.patience=1',
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert 'seed 10: the same moments again with --seed' in done.stdout
+    assert 'seed 30: the same moments again with --seed' in done.stdout
     result = json.loads(out.read_text())
     assert result['identical'] is True
-    assert result['kills'] == 2
+    assert result['kills'] == 3
+    assert result['kills_by_kind'] == result['kills_wanted']
+    wanted = {**dict.fromkeys(KINDS, 1), UNIFORM: 0}
+    assert result['kills_wanted'] == wanted
+    assert result['code'] == code_version()
     assert result['iterations'] == 32  # stopped after 2 of 3 epochs
-    assert {'state_dict', 'ema_state_dict', 'optimizer'} < set(
+    assert {'state_dict', 'ema_state_dict', 'optimizer', 'runtime_info'} < set(
         result['compared']
     )
-    (run,) = result['runs']
-    assert run['wrong'] == []
-    assert [kill['in_write'] for kill in run['kills']] == [False, True]
-    for kill in run['kills']:
-        assert kill['iteration'] >= int(kill['moment'])
-        left = re.search(r'\d+', kill['resumed_from'])
-        assert left is not None
-        # One every 4 iterations; of one cut off, the one before it is left.
-        assert 0 <= kill['iteration'] - int(left[0]) <= 4
+    assert {'keep_ckpt_ids', 'last_ckpt', 'seed', 'sampler_seed'} <= set(
+        result['runtime_info_compared']
+    )
+    assert all(run['wrong'] == [] for run in result['runs'])
+    kills = [Kill(**kill) for run in result['runs'] for kill in run['kills']]
+    counted = {kill.kind: kill for kill in kills if kill.counts()}
+    assert counted.keys() == {WRITE, FRESH_START, RESUMED_START}
+    assert result['not_counted'] == len(kills) - 3
+    for kind in (FRESH_START, RESUMED_START):
+        drawn = counted[kind].moment * result['start_up_seconds']
+        assert drawn <= counted[kind].seconds < drawn + 5
+    assert counted[FRESH_START].resumed_from is None
+    assert counted[RESUMED_START].resumed_from is not None
+    write = counted[WRITE]
+    assert write.hit_write
+    assert write.iteration >= int(write.moment)
+    # One every 4 iterations; of one cut off, the one before it is left.
+    left = re.search(r'\d+', write.resumed_from or '0')
+    assert left is not None
+    assert 0 < write.iteration - int(left[0]) <= 4
 
 
-def test_another_weight_is_noticed(tool: SimpleNamespace) -> None:
+def test_another_weight_is_noticed() -> None:
     one = dict(
         state_dict=dict(a=torch.zeros(3), b=torch.ones(2)),
         param_schedulers=[dict(last_step=3), dict(last_step=4)],
@@ -79,8 +111,8 @@ def test_another_weight_is_noticed(tool: SimpleNamespace) -> None:
         param_schedulers=[dict(last_step=3), dict(last_step=5)],
         validation={1: 50.0, 2: 60.0},
     )
-    assert list(tool.differences(one, one)) == []
-    assert list(tool.differences(one, other)) == [
+    assert list(differences(one, one)) == []
+    assert list(differences(one, other)) == [
         'state_dict.a',
         'state_dict.b',
         'state_dict.c',
@@ -88,22 +120,87 @@ def test_another_weight_is_noticed(tool: SimpleNamespace) -> None:
         'validation.2',
     ]
     half = torch.zeros(3, dtype=torch.float16)
-    assert list(tool.differences(torch.zeros(3), half, 'x')) == ['x']
+    assert list(differences(torch.zeros(3), half, 'x')) == ['x']
 
 
+def test_the_best_score_is_compared_without_times_and_paths() -> None:
+    def info(folder: str, best: float) -> dict:
+        hub = dict(
+            cfg=f'work_dir = {folder!r}',
+            experiment_name=f'teacher_{folder}',
+            eta=len(folder),
+            loop_stage='val',
+            best_score=best,
+            best_ckpt=f'/{folder}/best_epoch_2.pth',
+            learned_mask=dict(dropped=['layer3']),
+            keep_ckpt_ids=[5, 6],
+        )
+        return runtime_info(dict(message_hub=dict(runtime_info=hub)))
+
+    assert info('runs/1', 50.0) == dict(
+        best_score=50.0,
+        best_ckpt='best_epoch_2.pth',
+        learned_mask=dict(dropped=['layer3']),
+        keep_ckpt_ids=[5, 6],
+    )
+    assert list(differences(info('runs/1', 5.0), info('run2', 5.0))) == []
+    other = differences(info('runs/1', 5.0), info('run2', 5.1))
+    assert list(other) == ['best_score']
+
+
+@pytest.mark.parametrize('kind', [UNIFORM, WRITE])
 def test_kills_are_drawn_uniformly_and_again_by_the_same_seed(
-    tool: SimpleNamespace,
+    kind: str,
 ) -> None:
-    args = SimpleNamespace(during_writes=0.25)
-    kills = tool.draw_kills(random.Random(1), args, 4000, 100)
-    assert kills == tool.draw_kills(random.Random(1), args, 4000, 100)
-    moments = [kill.moment for kill in kills]
-    assert moments == sorted(moments)
+    runs = draw_runs(random.Random(1), {kind: 4000}, 3, 100)
+    assert runs == draw_runs(random.Random(1), {kind: 4000}, 3, 100)
+    assert runs != draw_runs(random.Random(2), {kind: 4000}, 3, 100)
+    moments = [[kill.moment for kill in run] for run in runs]
+    assert moments == [sorted(run) for run in moments]
+    assert {len(run) for run in moments} == {3, 1}
+    together = sum(moments, [])
     for low in range(0, 100, 20):
-        count = sum(low <= moment < low + 20 for moment in moments)
+        count = sum(low <= moment < low + 20 for moment in together)
         assert count == pytest.approx(800, abs=100)
-    in_write = sum(kill.in_write for kill in kills)
-    assert in_write == pytest.approx(1000, abs=110)
+
+
+def test_starts_are_drawn_uniformly_over_the_start_up() -> None:
+    wanted = {FRESH_START: 500, RESUMED_START: 500}
+    kills = sum(draw_runs(random.Random(1), wanted, 3, 100), [])
+    for kind, count in wanted.items():
+        moments = [kill.moment for kill in kills if kill.kind == kind]
+        assert len(moments) == count
+        for part in range(5):
+            found = sum(part <= 5 * moment < part + 1 for moment in moments)
+            assert found == pytest.approx(100, abs=30)
+
+
+def test_each_kind_comes_as_often_as_wanted_and_where_it_can() -> None:
+    wanted = dict(zip(KINDS, (5, 2, 3, 3), strict=True))
+    places = set()
+    for seed in range(30):
+        runs = draw_runs(random.Random(seed), wanted, 3, 96)
+        kinds = [[kill.kind for kill in run] for run in runs]
+        assert Counter(sum(kinds, [])) == wanted
+        assert len(runs) == 3  # 3 and 2 uniform kills, 2 in writes
+        for run in kinds:
+            assert run[0] == FRESH_START
+            assert not {UNIFORM, WRITE} <= set(run)
+        places.add(kinds[0].index(RESUMED_START))
+    assert places == {2, 3, 4}  # after any kill of iterations
+
+
+def test_only_a_kill_that_came_where_it_was_meant_counts() -> None:
+    def counts(kind: str, **happened: object) -> bool:
+        return Kill(kind, 0.5, **happened).counts()
+
+    assert counts(UNIFORM, iteration=1)
+    assert counts(WRITE, iteration=16, hit_write=True)
+    assert not counts(WRITE, iteration=16)
+    for kind in (FRESH_START, RESUMED_START):
+        assert counts(kind, iteration=0)
+        assert not counts(kind, iteration=1)
+    assert not any(counts(kind) for kind in KINDS)  # ended before
 
 
 def test_a_used_work_dir_is_refused(
@@ -123,11 +220,64 @@ def test_a_training_that_fails_is_no_success(tmp_path: Path) -> None:
             session.finish()
 
 
-def test_a_run_that_ends_before_a_kill_is_not_counted(tmp_path: Path) -> None:
-    kill = Kill(moment=5.5, in_write=False)
+@pytest.mark.parametrize('kind', [UNIFORM, WRITE])
+def test_a_kill_waits_for_its_iteration_and_its_write(
+    kind: str, tmp_path: Path
+) -> None:
+    """A process that logs 400 iterations and writes after every 16th."""
+    script = """if True:
+        import json, os, sys, time
+        os.makedirs('now/vis_data')
+        log = open('now/vis_data/scalars.json', 'w')
+        for step in range(1, 401):
+            print(json.dumps(dict(loss=1, step=step)), file=log, flush=True)
+            time.sleep(0.005)
+            if step % 16 == 0:
+                open(f'{step}.pth.partial', 'w').close()
+                time.sleep(0.3)
+                os.rename(f'{step}.pth.partial', f'iter_{step}.pth')
+    """
+    kill = Kill(kind, moment=17.5)
+    code = f'import os; os.chdir({str(tmp_path)!r})\n{script}'
+    with Session([sys.executable, '-c', code], tmp_path) as session:
+        assert hit(session, kill, PACE)
+    assert kill.counts()
+    assert kill.iteration >= 17
+    if kind == WRITE:
+        assert kill.hit_write and kill.iteration % 16 == 0
+        written = f'iter_{kill.iteration - 16}.pth'
+        assert {path.name for path in tmp_path.glob('*.pth*')} >= {
+            written,
+            f'{kill.iteration}.pth.partial',
+        }
+    assert not (tmp_path / 'iter_400.pth').exists()
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_run_that_ends_before_a_kill_is_not_counted(
+    kind: str, tmp_path: Path
+) -> None:
+    kill = Kill(kind, moment=5.5)
     with Session([sys.executable, '-c', ''], tmp_path / 'run') as session:
-        assert not hit(session, kill, 0.01)
-    assert kill.iteration == -1
+        assert not hit(session, kill, PACE)
+    assert kill == Kill(kind, moment=5.5)
+
+
+def test_a_start_is_killed_at_its_share_of_the_references(
+    tmp_path: Path,
+) -> None:
+    """What an earlier session has left behind is not this one's write."""
+    folder = tmp_path / 'run'
+    folder.mkdir()
+    (folder / 'epoch_1.pth.12.partial').touch()
+    kill = Kill(FRESH_START, moment=0.75)
+    began = time.monotonic()
+    wait = [sys.executable, '-c', 'import time; time.sleep(60)']
+    with Session(wait, folder) as session:
+        assert hit(session, kill, PACE)
+    assert 0.3 <= kill.seconds <= time.monotonic() - began < 10
+    assert (kill.iteration, kill.hit_write) == (0, False)
+    assert kill.counts()
 
 
 def test_a_session_does_not_outlive_its_block(tmp_path: Path) -> None:
@@ -142,4 +292,9 @@ def test_every_mode_is_reproducible_and_saved_atomically(path: Path) -> None:
     cfg = Config.fromfile(path)
     assert cfg.default_hooks.checkpoint.backend_args == dict(backend='atomic')
     assert cfg.train_dataloader.sampler.type == 'SeededSampler'
+    for key in ('teacher_ckpt', 'student_init'):
+        if cfg.model.get(key):  # what record_kills.py leaves there
+            _, kills, mode, reference = Path(cfg.model[key]).parts
+            assert (kills, reference) == ('kills', 'reference')
+            assert path.with_name(f'{mode}.py') in MODES
     assert {'exact_resume', 'seeded_step'} < set(cfg.default_hooks)

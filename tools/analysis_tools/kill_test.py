@@ -3,10 +3,14 @@
 
 A config is trained once undisturbed. Then it is trained again and again,
 killed (SIGKILL, with its worker processes) and restarted with ``--resume``
-until it ends. Everything in the last checkpoint must be equal bit for bit:
-weights, optimizer, schedules, averages, early stopping; and so must the
-validation curve. What is drawn depends on the seed alone; the moment of a
-kill is only as precise as the watching of another process can be.
+until it ends: at moments uniform over the iterations, inside writes of
+checkpoints, and at moments uniform over the start-up, of a fresh start and of
+one that resumes. Everything in the last checkpoint must be equal bit for bit:
+weights, optimizer, schedules, averages, early stopping, the best score; and
+so must the best checkpoint and the validation curve. What is drawn depends on
+the seed alone; the moment of a kill is only as precise as the watching of
+another process can be. One that came elsewhere than in the write or the
+start-up meant does not count and is made up for.
 """
 
 from __future__ import annotations
@@ -16,47 +20,76 @@ import json
 import random
 import secrets
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from mmengine.runner.checkpoint import CheckpointLoader
-
 from reducenet_mm.engine.checkpointing import newest_checkpoint
 from reducenet_mm.engine.launch import default_work_dir, usage_errors
-from reducenet_mm.experiments.kills import Kill, Session, hit
-from reducenet_mm.experiments.results import versions
-from reducenet_mm.experiments.scalars import scalar_files, validation_curve
+from reducenet_mm.experiments.campaign.code_version import code_version
+from reducenet_mm.experiments.kill_outcome import differences, load, outcome
+from reducenet_mm.experiments.kills import (
+    FRESH_START,
+    KINDS,
+    RESUMED_START,
+    TO_CHECKPOINT,
+    UNIFORM,
+    WRITE,
+    Kill,
+    Pace,
+    Session,
+    draw_runs,
+    hit,
+)
+from reducenet_mm.experiments.scalars import scalar_files
 from reducenet_mm.export.files import write_json
 
 TRAIN = Path(__file__).parents[1] / 'train.py'
-NOT_COMPARED = ('meta', 'message_hub')  # hold times and paths
+ROUNDS = 4
+"""How often kills are drawn anew for those that did not count."""
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog='kill_test.py',
-        description='Kill trainings of a config at random moments, uniformly '
-        'over the iterations, and resume them: they must end with the '
-        'weights of one that was not killed. Exit status 1 if not.',
+        description='Kill trainings of a config at random moments and resume '
+        'them: they must end with the weights of one that was not killed. '
+        'Exit status 1 if not, or if not all kills could be made.',
     )
     parser.add_argument('config', help='path of a training config')
-    parser.add_argument('--kills', type=int, default=6, help='in all')
     parser.add_argument(
-        '--kills-per-run', type=int, default=3, help='at most, of one run'
+        '--kills',
+        type=int,
+        default=5,
+        metavar='N',
+        help='uniformly over the iterations',
     )
-    parser.add_argument('--seed', type=int, help='of the moments, to replay')
     parser.add_argument(
-        '--during-writes',
-        type=float,
-        default=0.3,
-        metavar='FRACTION',
-        help='of the kills, inside the write of a checkpoint; needs '
+        '--in-writes',
+        type=int,
+        default=2,
+        metavar='N',
+        help='further ones, inside the write of a checkpoint; need '
         "default_hooks.checkpoint.backend_args=dict(backend='atomic')",
     )
+    parser.add_argument(
+        '--at-starts',
+        type=int,
+        default=2,
+        metavar='N',
+        help='further ones, uniformly over the time before the first '
+        'iteration, of fresh and of resumed starts in turn',
+    )
+    parser.add_argument(
+        '--kills-per-run',
+        type=int,
+        default=3,
+        help='at most, of one run, without those at starts',
+    )
+    parser.add_argument('--seed', type=int, help='of the moments, to replay')
     parser.add_argument('--work-dir', help='a new folder for all runs')
     parser.add_argument('--metric', default='accuracy/top1')
     parser.add_argument('--out', metavar='FILE', help='JSON file to write')
@@ -68,21 +101,30 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='as of train.py',
     )
     args = parser.parse_args(argv)
-    if min(args.kills, args.kills_per_run) < 1:
-        parser.error('--kills and --kills-per-run must be at least 1')
-    if not 0 <= args.during_writes <= 1:
-        parser.error('--during-writes must be from 0 to 1')
+    numbers = (args.kills, args.in_writes, args.at_starts)
+    if min(numbers) < 0 or sum(numbers) < 1:
+        parser.error(
+            '--kills, --in-writes and --at-starts must be at least 0, and '
+            f'not all of them 0; got {numbers}'
+        )
+    if args.kills_per_run < 1:
+        parser.error(
+            f'--kills-per-run must be at least 1, got {args.kills_per_run}'
+        )
     if args.seed is None:
         args.seed = secrets.randbelow(2**31)
     return args
 
 
-def draw_kills(
-    rng: random.Random, args: argparse.Namespace, count: int, iterations: int
-) -> list[Kill]:
-    """Draw the kills of one run, uniformly over its iterations, in order."""
-    moments = sorted(rng.uniform(0, iterations) for _ in range(count))
-    return [Kill(m, rng.random() < args.during_writes) for m in moments]
+def wanted_kills(args: argparse.Namespace) -> dict[str, int]:
+    """Return how many kills there shall be, by kind."""
+    resumed = args.at_starts // 2
+    return {
+        UNIFORM: args.kills,
+        WRITE: args.in_writes,
+        FRESH_START: args.at_starts - resumed,
+        RESUMED_START: resumed,
+    }
 
 
 def command(args: argparse.Namespace, work_dir: Path) -> list[str]:
@@ -93,14 +135,26 @@ def command(args: argparse.Namespace, work_dir: Path) -> list[str]:
 
 
 def killed_run(
-    args: argparse.Namespace, work_dir: Path, kills: list[Kill], step: float
+    args: argparse.Namespace, work_dir: Path, kills: list[Kill], pace: Pace
 ) -> list[str]:
-    """Train once, with kills; return what is wrong with its checkpoints."""
+    """Train once, with kills; return what is wrong with its checkpoints.
+
+    Args:
+        args: The command line.
+        work_dir: Of the run, new.
+        kills: In order; one to a first checkpoint is added, before a start
+            that is to be resumed, where there is none yet.
+        pace: Of the reference.
+    """
     wrong = []
     reached = 0
-    for kill in kills:
+    newest = None
+    for index, kill in enumerate(kills):
+        if kill.kind == RESUMED_START and newest is None:
+            kill = Kill(TO_CHECKPOINT, 0)
+            kills.insert(index, kill)  # the start comes next
         with Session(command(args, work_dir), work_dir) as session:
-            if not hit(session, kill, step):
+            if not hit(session, kill, pace):
                 session.finish()
                 return wrong
         newest = newest_checkpoint(work_dir)
@@ -109,51 +163,14 @@ def killed_run(
             wrong.append(f'{kill}: iteration {reached} had been saved')
         reached = position
         kill.resumed_from = None if newest is None else newest.name
-        where = 'in a write' if kill.hit_write else 'between writes'
         print(
-            f'{work_dir.name}: killed {where} after iteration '
-            f'{kill.iteration}, left {kill.resumed_from}',
+            f'{work_dir.name}: killed {kill.kind}, after {kill.seconds} s and '
+            f'iteration {kill.iteration}, left {kill.resumed_from}',
             flush=True,
         )
     with Session(command(args, work_dir), work_dir) as session:
         session.finish()
     return wrong
-
-
-def load(path: Path) -> dict[str, Any]:
-    """Load a checkpoint onto the CPU."""
-    return CheckpointLoader.load_checkpoint(str(path), 'cpu', 'silent')
-
-
-def outcome(work_dir: Path, metric: str) -> dict[str, Any]:
-    """Return what a finished run is judged by."""
-    newest = newest_checkpoint(work_dir)
-    if newest is None:
-        raise RuntimeError(f'{work_dir} has ended without a checkpoint.')
-    saved = load(newest)
-    compared = {k: v for k, v in saved.items() if k not in NOT_COMPARED}
-    position = {key: saved['meta'][key] for key in ('epoch', 'iter')}
-    curve = dict(validation_curve(work_dir, metric))
-    return dict(compared, file=newest.name, meta=position, validation=curve)
-
-
-def differences(one: Any, other: Any, name: str = '') -> Iterator[str]:
-    """Yield the dotted names of all that is not the same in both."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        for key in [*one, *(key for key in other if key not in one)]:
-            where = f'{name}.{key}' if name else str(key)
-            if key in one and key in other:
-                yield from differences(one[key], other[key], where)
-            else:
-                yield where
-    elif isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        pairs = [dict(enumerate(value)) for value in (one, other)]
-        yield from differences(*pairs, name)
-    elif isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        if one.dtype != other.dtype or not torch.equal(one, other):
-            yield name
-    elif type(one) is not type(other) or one != other:
-        yield name
 
 
 def step_seconds(work_dir: Path) -> float:
@@ -164,40 +181,49 @@ def step_seconds(work_dir: Path) -> float:
     return sum(times) / len(times)
 
 
+def train_reference(args: argparse.Namespace, work_dir: Path) -> Pace:
+    """Train without kills; return how fast that went."""
+    with Session(command(args, work_dir), work_dir) as session:
+        session.wait_until(lambda: session.iteration() > 0, 0.002)
+        start_up = session.seconds()
+        session.finish()
+    return Pace(start_up, step_seconds(work_dir))
+
+
 def test_config(args: argparse.Namespace, work_dir: Path) -> dict[str, Any]:
     """Do all runs; return the result."""
     rng = random.Random(args.seed)
-    reference = work_dir / 'reference'
-    with Session(command(args, reference), reference) as session:
-        session.finish()
-    wanted = outcome(reference, args.metric)
-    step = step_seconds(reference)
+    pace = train_reference(args, work_dir / 'reference')
+    expected = outcome(work_dir / 'reference', args.metric)
+    iterations = expected['meta']['iter']
     runs: list[dict[str, Any]] = []
-    missing = args.kills
-    while missing and len(runs) < 2 * args.kills:
-        folder = work_dir / f'run{len(runs) + 1}'
-        count = min(missing, args.kills_per_run)
-        kills = draw_kills(rng, args, count, wanted['meta']['iter'])
-        wrong = killed_run(args, folder, kills, step)
-        wrong += differences(wanted, outcome(folder, args.metric))
-        done = [asdict(kill) for kill in kills if kill.iteration >= 0]
-        missing -= len(done)
-        runs.append(dict(kills=done, wrong=wrong))
-        print(f'{folder.name}: {"DIFFERENT" if wrong else "identical"}')
-    kills_done = [kill for run in runs for kill in run['kills']]
+    done: Counter[str] = Counter()
+    for _ in range(ROUNDS):
+        missing = Counter(wanted_kills(args)) - done
+        for kills in draw_runs(rng, missing, args.kills_per_run, iterations):
+            folder = work_dir / f'run{len(runs) + 1}'
+            wrong = killed_run(args, folder, kills, pace)
+            wrong += differences(expected, outcome(folder, args.metric))
+            made = [kill for kill in kills if kill.iteration >= 0]
+            done.update(kill.kind for kill in made if kill.counts())
+            runs.append(dict(kills=list(map(asdict, made)), wrong=wrong))
+            print(f'{folder.name}: {"DIFFERENT" if wrong else "identical"}')
     return dict(
         config=args.config,
         cfg_options=args.cfg_options,
+        code=code_version(),
         seed=args.seed,
-        during_writes=args.during_writes,
         kills_per_run=args.kills_per_run,
-        iterations=wanted['meta']['iter'],
-        compared=sorted(wanted),
-        kills=len(kills_done),
-        kills_in_writes=sum(kill['hit_write'] for kill in kills_done),
+        iterations=iterations,
+        start_up_seconds=pace.start_up,
+        compared=sorted(expected),
+        runtime_info_compared=sorted(expected['runtime_info']),
+        kills=done.total(),
+        kills_wanted=wanted_kills(args),
+        kills_by_kind={kind: done[kind] for kind in KINDS},
+        not_counted=sum(len(run['kills']) for run in runs) - done.total(),
         identical=not any(run['wrong'] for run in runs),
         runs=runs,
-        versions=versions(),
     )
 
 
@@ -217,12 +243,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     result = test_config(args, work_dir)
     if args.out:
         write_json(args.out, result)
+    wanted = wanted_kills(args)
+    by_kind = result['kills_by_kind']
+    counts = (f'{by_kind[k]} of {wanted[k]} {k}' for k in KINDS)
     print(
-        f'{result["kills"]} kills, {result["kills_in_writes"]} of them in '
-        f'writes, over {result["iterations"]} iterations: '
+        f'{result["kills"]} kills ({", ".join(counts)}), '
+        f'{result["iterations"]} iterations: '
         f'{"identical" if result["identical"] else "DIFFERENT"}'
     )
-    if not result['identical'] or result['kills'] < args.kills:
+    if not result['identical'] or by_kind != wanted:
         sys.exit(1)
 
 

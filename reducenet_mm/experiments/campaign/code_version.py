@@ -11,7 +11,7 @@ import reducenet_mm
 
 from ..results import versions
 
-FOLDERS = ('configs', 'reducenet_mm', 'tools')
+FOLDERS = ('configs', 'reducenet_mm', 'tools', 'tests/test_tools/kill_modes')
 """What of a checkout can change a result."""
 
 

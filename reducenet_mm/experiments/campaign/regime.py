@@ -12,10 +12,31 @@ from dataclasses import asdict
 from typing import Any
 
 from ..reading import CLEARLY_BETTER
-from .statistics import Estimate, paired_difference
+from .statistics import LEAST_SEEDS, Estimate, paired_difference
 
 SATURATED = 0.3
 """A control is saturated if twice the budget gains less, in points."""
+
+WORDS = {
+    'doubled': {
+        True: {
+            True: 'the plain control is saturated',
+            False: 'the plain control is not saturated',
+        },
+        False: {
+            True: 'the plain control seems saturated',
+            False: 'the plain control seems not saturated',
+        },
+    },
+    'teacher': {
+        True: {True: 'clearly better', False: 'not clearly better'},
+        False: {
+            True: 'it seems clearly better',
+            False: 'it does not seem clearly better',
+        },
+    },
+}
+"""What is said by role, by whether it is certain and whether it holds."""
 
 
 def describe_regime(
@@ -72,23 +93,31 @@ def _question(
         difference=asdict(difference), holds=holds, certain=certain
     )
     figures = interval_text(asdict(difference))
+    said = WORDS[role][certain][holds]
     if role == 'doubled':
         text = (
             f'Twice the budget ({arm}) gains {figures} points over '
-            f'{control}: the plain control is '
-            f'{"saturated" if holds else "not saturated"} (less than '
-            f'{limit} points wanted)'
+            f'{control}: {said} (less than {limit} points wanted)'
         )
     else:
         text = (
             f'The teacher ({arm}) minus {control} is {figures} points: '
-            f'{"clearly" if holds else "not clearly"} better (at least '
-            f'{limit} points wanted)'
+            f'{said} (at least {limit} points wanted)'
         )
-    return f'{text}{_doubt(difference, certain)}.'
+    return f'{text}{"" if certain else _left_open(difference, limit)}.'
 
 
-def _doubt(difference: Estimate, certain: bool) -> str:
-    if certain:
-        return ''
-    return f', which {difference.n} seed(s) leave uncertain'
+def _left_open(difference: Estimate, limit: float) -> str:
+    """Say why a difference may yet be on the other side of a limit."""
+    if difference.n < LEAST_SEEDS:
+        seeds = (
+            '1 seed is' if difference.n == 1 else f'{difference.n} seeds are'
+        )
+        return f', but {seeds} too few to tell'
+    reach = f'{limit} points or more'
+    if difference.mean >= limit:
+        reach = f'below {limit} points'
+    return (
+        f', but {difference.n} seeds leave it open: the interval also '
+        f'reaches {reach}'
+    )

@@ -104,6 +104,8 @@ def notes(content: Mapping[str, Any]) -> list[str]:
         '% interval of the paired t test, not adjusted for their number. '
         'Inconclusive: the interval contains zero. With fewer than '
         f'{LEAST_SEEDS} seeds nothing is called better or worse.',
+        'Seeds change initialisation, order and augmentation, not which '
+        'images are trained on or tested with.',
         f'Multiply-adds: {content["counted"]} of one image. Training '
         "multiply-adds: forward and backward of all epochs, the teacher's "
         'forward passes and all arms that an arm needs included (each once); '

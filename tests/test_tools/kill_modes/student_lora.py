@@ -3,6 +3,7 @@
 _base_ = './student.py'
 
 model = dict(
+    student_init='./work_dirs/kills/teacher/reference',
     architecture=dict(
         backbone=dict(
             lora=dict(kind='kxk_1x1', inner_norm=True, outer_norm=True)

@@ -1,0 +1,258 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Find what of a campaign's report does not follow from its runs.
+
+Nothing of the package is used: means, intervals and the text of the tables
+are made here from ``results.jsonl`` with numpy and scipy, so that a mistake
+in the package's statistics would be seen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+Record = dict[str, Any]
+Numbers = tuple[int, float, float | None, float | None, float | None]
+
+
+def finished(folder: Path) -> list[Record]:
+    lines = (folder / 'results.jsonl').read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    return [one for one in records if one['status'] == 'finished']
+
+
+def by_arm(folder: Path, metric: str) -> dict[str, dict[int, float]]:
+    values: dict[str, dict[int, float]] = {}
+    for one in finished(folder):
+        of_arm = values.setdefault(one['arm'], {})
+        of_arm[one['seed']] = one['test'][metric]
+    return values
+
+
+def numbers(values: list[float]) -> Numbers:
+    """Return n, mean, sd and the ends of the 95 % t interval."""
+    n = len(values)
+    if n == 1:
+        return 1, values[0], None, None, None
+    mean, sd = np.mean(values), np.std(values, ddof=1)
+    margin = stats.t.ppf(0.975, df=n - 1) * sd / np.sqrt(n)
+    return n, mean, sd, mean - margin, mean + margin
+
+
+def differences(
+    values: dict[str, dict[int, float]], arm: str, control: str
+) -> list[float]:
+    of_arm, of_control = values.get(arm, {}), values.get(control, {})
+    return [
+        of_arm[s] - of_control[s] for s in sorted(of_arm) if s in of_control
+    ]
+
+
+def same(reported: dict[str, Any] | None, values: list[float]) -> bool:
+    if not values:
+        return reported is None
+    if reported is None:
+        return False
+    names = ('n', 'mean', 'sd', 'low', 'high')
+    pairs = zip((reported[name] for name in names), numbers(values))
+    return all(
+        found is None if wanted is None else found == pytest.approx(wanted)
+        for found, wanted in pairs
+    )
+
+
+def verdict(values: list[float]) -> str:
+    n, _, _, low, high = numbers(values)
+    if n < 5:
+        return 'too few seeds'
+    if low <= 0 <= high:
+        return 'inconclusive'
+    return 'better' if low > 0 else 'worse'
+
+
+def interval(values: list[float]) -> str:
+    _, mean, _, low, high = numbers(values)
+    text = f'{mean:+.2f}'
+    return text if low is None else f'{text} [{low:.2f}, {high:.2f}]'
+
+
+def wrong_cells(folder: Path, report: Record) -> list[str]:
+    """Every arm and seed is there once; arms of a pair have equal seeds."""
+    records = finished(folder)
+    counts = Counter((one['arm'], one['seed']) for one in records)
+    wrong = [f'{cell} {n} times' for cell, n in counts.items() if n > 1]
+    planned = {
+        (arm['name'], seed)
+        for arm in report['arms']
+        for seed in report['seeds']
+    }
+    wrong += [f'{cell} not planned' for cell in counts if cell not in planned]
+    open_ = {f'{arm} seed {seed}' for arm, seed in planned - set(counts)}
+    if open_ != set(report['open']) | set(report['failed']):
+        wrong.append('other cells are open')
+    if sum(code['cells'] for code in report['code']) != len(records):
+        wrong.append('cells of another number of commits')
+    seeds: dict[str, set[int]] = {}
+    for arm, seed in counts:
+        seeds.setdefault(arm, set()).add(seed)
+    for pair in report['comparisons']:
+        names = pair['arm'], pair['control']
+        one, other = (seeds.get(name, set()) for name in names)
+        # Of an unfinished campaign, one arm may have more than the other.
+        if not (one <= other or other <= one):
+            wrong.append(f'{names} have other seeds')
+        n = pair['difference']['n'] if pair['difference'] else 0
+        if n != len(one & other):
+            wrong.append(f'{names} compared over {n} seeds')
+    return wrong
+
+
+def drops(folder: Path) -> dict[str, dict[str, float]]:
+    """Return the mean accuracies around the switch, by arm and network."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for one in finished(folder):
+        of_arm = found.setdefault(one['arm'], {})
+        for network, accuracy in one['drop_shock'].items():
+            of_arm.setdefault(network, []).append(accuracy)
+    return {
+        arm: {network: float(np.mean(v)) for network, v in of_arm.items()}
+        for arm, of_arm in found.items()
+    }
+
+
+def wrong_accuracies(folder: Path, report: Record) -> list[str]:
+    dropped = drops(folder)
+    values = by_arm(folder, report['metric'])
+    wrong = []
+    for arm in report['arms']:
+        of_arm = values.get(arm['name'], {})
+        reported = {int(seed): v for seed, v in arm['values'].items()}
+        if reported != of_arm or not same(
+            arm['accuracy'], [of_arm[seed] for seed in sorted(of_arm)]
+        ):
+            wrong.append(f'accuracy of {arm["name"]}')
+        if arm['drop_shock'] != pytest.approx(dropped.get(arm['name'], {})):
+            wrong.append(f'drop of {arm["name"]}')
+    return wrong
+
+
+def wrong_differences(folder: Path, report: Record) -> list[str]:
+    values = by_arm(folder, report['metric'])
+    wrong = []
+    for pair in report['comparisons']:
+        names = pair['arm'], pair['control']
+        found = differences(values, *names)
+        said = verdict(found) if found else None
+        if not same(pair['difference'], found) or pair['verdict'] != said:
+            wrong.append(f'difference of {names}')
+    arms = report['regime']['arms']
+    for role in {'doubled', 'teacher'} & set(arms):
+        found = differences(values, arms[role], arms['control'])
+        if not same(report['regime'][role]['difference'], found):
+            wrong.append(f'regime: {role}')
+        if interval(found) not in report['regime']['sentence']:
+            wrong.append(f'sentence: {role}')
+    return wrong
+
+
+def wrong_costs(folder: Path, report: Record) -> list[str]:
+    """Totals add up, and are as near to what they match as epochs allow."""
+    arms = {arm['name']: arm for arm in report['arms']}
+
+    def needed(name: str) -> set[str]:
+        direct = set(arms[name]['needs'].values())
+        return direct.union(*(needed(other) for other in direct))
+
+    wrong = []
+    for one in finished(folder):
+        arm = arms[one['arm']]
+        for key in ('epochs', 'own_multiply_adds', 'total_multiply_adds'):
+            if one[key] != pytest.approx(arm[key]):
+                wrong.append(f'{key} of {one["arm"]} seed {one["seed"]}')
+    for name, arm in arms.items():
+        total = arm['own_multiply_adds'] + sum(
+            arms[other]['own_multiply_adds'] for other in needed(name)
+        )
+        if arm['total_multiply_adds'] != pytest.approx(total):
+            wrong.append(f'total of {name}')
+        if arm['match'] is not None:
+            wanted = arm['times'] * arms[arm['match']]['total_multiply_adds']
+            epoch = arm['own_multiply_adds'] / arm['epochs']
+            if abs(total - wanted) > 0.5001 * epoch:
+                wrong.append(f'match of {name}')
+            if arm['budget_ratio'] != pytest.approx(total / wanted):
+                wrong.append(f'ratio of {name}')
+    return wrong
+
+
+def printed(folder: Path, report: Record) -> tuple[set[str], list[str]]:
+    """Return the rows and further comparisons that the page must have."""
+    values = by_arm(folder, report['metric'])
+    costs = {arm['name']: arm['total_multiply_adds'] for arm in report['arms']}
+    cells: dict[str, str] = {}
+    lines = []
+    for pair in report['comparisons']:
+        arm, control = pair['arm'], pair['control']
+        found = differences(values, arm, control)
+        text, said = f'to {control}', '-'
+        if found:
+            text, said = f'{interval(found)} {text}', verdict(found)
+            ratio = costs[control] / costs[arm]
+            if abs(ratio - 1) > 0.05:
+                text += f' ({ratio:.2f} times its cost)'
+        if arm in cells:
+            lines.append(f'- {arm}: {text}: {said}')
+        else:
+            cells[arm] = f'{text} | {said}'
+    rows, dropped = set(), drops(folder)
+    for name in costs:
+        of_arm = list(values.get(name, {}).values())
+        text = '-'
+        if of_arm:
+            _, mean, sd, _, _ = numbers(of_arm)
+            text = f'{mean:.2f}' + ('' if sd is None else f' ± {sd:.2f}')
+        drop = dropped.get(name, {})
+        networks = ('teacher', 'student', 'student_recalibrated')
+        parts = [f'{drop[one]:.1f}' for one in networks if one in drop]
+        cell = cells.get(name, '- | -')
+        last = ' → '.join(parts) or '-'
+        rows.add(f'| {name} | {text} | {len(of_arm)} | {cell} | {last} |')
+    return rows, lines
+
+
+def wrong_page(folder: Path, report: Record) -> list[str]:
+    page = (folder / 'report.md').read_text(encoding='utf-8').splitlines()
+    rows, lines = printed(folder, report)
+    table = [line.split('|') for line in page if line.startswith('| ')][1:]
+    # Between the verdict and the drop shock is what runs do not tell.
+    found = {'|'.join((*row[:6], *row[-2:])) for row in table}
+    wrong = [f'page: {row}' for row in sorted(rows ^ found)]
+    names = {arm['name'] for arm in report['arms']}
+    further = [
+        line
+        for line in page
+        if line.startswith('- ') and line[2:].split(':')[0] in names
+    ]
+    wrong += [f'page: {line}' for line in set(lines) ^ set(further)]
+    if page[2] != report['regime']['sentence']:
+        wrong.append('page: regime')
+    return wrong
+
+
+def all_wrong(folder: Path) -> list[str]:
+    """Return what of a campaign's report does not follow from its runs."""
+    report = json.loads((folder / 'report.json').read_text())
+    checks = (
+        wrong_cells,
+        wrong_accuracies,
+        wrong_differences,
+        wrong_costs,
+        wrong_page,
+    )
+    return [text for check in checks for text in check(folder, report)]

@@ -1,0 +1,143 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Committed reports of campaigns say what the committed runs give."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.campaign_figures import Record, all_wrong, finished
+from tests.figures import RESULTS
+
+CAMPAIGNS = sorted(path.parent for path in RESULTS.glob('*/results.jsonl'))
+
+
+@pytest.mark.parametrize('folder', CAMPAIGNS, ids=lambda path: path.name)
+def test_the_report_follows_from_the_runs(folder: Path) -> None:
+    report = json.loads((folder / 'report.json').read_text())
+    assert report['compared'] == 'test' and len(finished(folder)) > 100
+    assert not all_wrong(folder)
+
+
+def change(path: Path, before: str, after: str) -> None:
+    """Replace the first occurrence in a file; it must be there."""
+    text = path.read_text(encoding='utf-8')
+    assert before in text
+    path.write_text(text.replace(before, after, 1), encoding='utf-8')
+
+
+def edit_runs(edit: Callable[[list[Record]], Any]) -> Callable[[Path], None]:
+    def mutate(folder: Path) -> None:
+        path = folder / 'results.jsonl'
+        records = [json.loads(line) for line in path.open()]
+        edit(records)
+        path.write_text(''.join(json.dumps(one) + '\n' for one in records))
+
+    return mutate
+
+
+def edit_report(edit: Callable[[Record], Any]) -> Callable[[Path], None]:
+    def mutate(folder: Path) -> None:
+        path = folder / 'report.json'
+        report = json.loads(path.read_text())
+        edit(report)
+        path.write_text(json.dumps(report))
+
+    return mutate
+
+
+def edit_page(before: str, after: str) -> Callable[[Path], None]:
+    return lambda folder: change(folder / 'report.md', before, after)
+
+
+def of(records: list[Record], arm: str, seed: int) -> Record:
+    found = [r for r in records if (r['arm'], r['seed']) == (arm, seed)]
+    return found[0]
+
+
+def better_by(points: float, arm: str, seed: int) -> Callable[[Path], None]:
+    def edit(records: list[Record]) -> None:
+        of(records, arm, seed)['test']['accuracy/top1'] += points
+
+    return edit_runs(edit)
+
+
+def swap_seeds(records: list[Record]) -> None:
+    """Pair other seeds: the same mean, another interval."""
+    one, other = (of(records, 'plain_restart', seed) for seed in (0, 1))
+    one['test'], other['test'] = other['test'], one['test']
+
+
+def one_epoch_more(folder: Path) -> None:
+    """Train an arm an epoch longer than its match allows, and say so."""
+    report = json.loads((folder / 'report.json').read_text())
+    arm = {arm['name']: arm for arm in report['arms']}['plain_restart']
+    epoch = arm['own_multiply_adds'] / arm['epochs']
+
+    def longer(item: Record) -> None:
+        item['epochs'] += 1
+        item['own_multiply_adds'] += epoch
+        item['total_multiply_adds'] += epoch
+
+    ratio = 1 + epoch / arm['total_multiply_adds']
+    longer(arm)
+    arm['budget_ratio'] *= ratio
+    (folder / 'report.json').write_text(json.dumps(report))
+    edit_runs(
+        lambda records: [
+            longer(of(records, 'plain_restart', seed)) for seed in range(5)
+        ]
+    )(folder)
+
+
+def first_difference(report: Record) -> Record:
+    return report['comparisons'][0]['difference']
+
+
+MUTATIONS: dict[str, tuple[Callable[[Path], None], str]] = {
+    'accuracy': (better_by(0.2, 'plain', 4), 'accuracy of plain'),
+    'of a control': (better_by(-0.2, 'plain_matched', 0), 'difference of'),
+    'of a teacher': (better_by(0.2, 'teacher_e8', 1), 'regime: teacher'),
+    'swapped seeds': (edit_runs(swap_seeds), 'difference of'),
+    'no line': (edit_runs(lambda r: r.pop(7)), 'other cells are open'),
+    'line twice': (edit_runs(lambda r: r.append(r[7])), ' 2 times'),
+    'cost': (
+        edit_runs(lambda r: r[9].update(total_multiply_adds=1e9)),
+        'total_multiply_adds of',
+    ),
+    'drop': (
+        edit_runs(lambda r: of(r, 'soft_e8', 3)['drop_shock'].popitem()),
+        'drop of soft_e8',
+    ),
+    'match': (one_epoch_more, 'match of plain_restart'),
+    'sign in JSON': (
+        edit_report(lambda r: first_difference(r).update(low=0.5)),
+        'difference of',
+    ),
+    'n in JSON': (
+        edit_report(lambda r: first_difference(r).update(n=4)),
+        'compared over 4 seeds',
+    ),
+    'verdict': (edit_page('| inconclusive |', '| better |'), 'page: |'),
+    'digit': (edit_page(' ± ', ' ± 1'), 'page: |'),
+    'sign': (edit_page('[-', '['), 'page: regime'),
+    'row': (edit_page('| plain |', '| plane |'), 'page: | plain '),
+    'further': (edit_page('Further', '- soft_e8: -1'), 'page: - soft_e8'),
+}
+
+
+@pytest.mark.parametrize('folder', CAMPAIGNS, ids=lambda path: path.name)
+@pytest.mark.parametrize('name', MUTATIONS)
+def test_what_does_not_follow_is_found(
+    folder: Path, name: str, tmp_path: Path
+) -> None:
+    copy = tmp_path / folder.name
+    shutil.copytree(folder, copy)
+    mutate, expected = MUTATIONS[name]
+    mutate(copy)
+    assert any(expected in text for text in all_wrong(copy))
