@@ -2,12 +2,10 @@
 """The optimizer constructor, and the memory layout by config."""
 
 import pytest
-import torch
 from mmengine.optim import build_optim_wrapper
 from mmrazor.registry import MODELS
 from torch import nn
 
-from reducenet_mm.engine import MemoryFormatHook
 from reducenet_mm.engine.optimizers import TrainableOptimWrapperConstructor
 from reducenet_mm.models.roles import parameters_by_role
 
@@ -134,23 +132,3 @@ def test_roles_need_a_learning_rate(classifier):
     )
     with pytest.raises(ValueError, match='needs optim_wrapper.optimizer.lr'):
         build_optim_wrapper(classifier, cfg)
-
-
-def test_memory_format_hook_lays_out_the_weights():
-    class Holder:
-        model = nn.Conv2d(3, 4, 3)
-
-    assert not _channels_last(Holder.model.weight)
-    hook = MemoryFormatHook()
-    for point in (hook.before_train, hook.before_val, hook.before_test):
-        Holder.model = nn.Conv2d(3, 4, 3)
-        point(Holder)
-        assert _channels_last(Holder.model.weight)
-    output = Holder.model(torch.randn(2, 3, 5, 5))
-    assert output.is_contiguous(memory_format=torch.channels_last)
-    with pytest.raises(ValueError, match="got 'nhwc'"):
-        MemoryFormatHook('nhwc')
-
-
-def _channels_last(tensor):
-    return tensor.is_contiguous(memory_format=torch.channels_last)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import nn
 
 from reducenet_mm.registry import HOOKS
 
@@ -26,7 +27,8 @@ class MemoryFormatHook(Hook):
         memory_format: A key of ``FORMATS``.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is none. Before a training on CPUs, if PyTorch
+            would spoil its own memory in it.
     """
 
     def __init__(self, memory_format: str = 'channels_last') -> None:
@@ -39,6 +41,8 @@ class MemoryFormatHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Lay out the weights, after they have been loaded."""
+        if self.memory_format is torch.channels_last:
+            _check_narrow(runner.model)
         runner.model.to(memory_format=self.memory_format)
 
     def before_val(self, runner: Runner) -> None:
@@ -48,3 +52,27 @@ class MemoryFormatHook(Hook):
     def before_test(self, runner: Runner) -> None:
         """Lay out the weights of a model that is only evaluated."""
         runner.model.to(memory_format=self.memory_format)
+
+
+def _check_narrow(model: nn.Module) -> None:
+    """Refuse what crashes, or worse does not, in a backward pass on CPUs.
+
+    Tried with torch 2.14.1: strided 1x1 convolutions of 1, 2, 4 and 6
+    channels write beyond their memory in the layout ``channels_last``, those
+    of 8 and more do not, nor any in PyTorch's usual layout.
+    """
+    for name, layer in model.named_modules():
+        if (
+            isinstance(layer, nn.Conv2d)
+            and layer.weight.device.type == 'cpu'
+            and layer.in_channels // layer.groups < 8
+            and layer.kernel_size == (1, 1)
+            and max(layer.stride) > 1
+        ):
+            raise ValueError(
+                f'{name} is a 1x1 convolution of stride {layer.stride} with '
+                f'{layer.in_channels} input channels: PyTorch corrupts its '
+                "memory when it trains one on CPUs in 'channels_last' with "
+                'fewer than 8. Take MemoryFormatHook out of custom_hooks, or '
+                'a wider network (model.backbone.base_channels).'
+            )
