@@ -245,4 +245,18 @@ comparisons = [
     ('lora_weight', 'soft_again'),
     ('head_of_teacher', 'head_of_plain'),
     ('head_of_teacher', 'head_of_random'),
+    # Added after the first look at the results: the plain network at twice
+    # the cost, whose seeds spread less, and what else was to be asked.
+    *[
+        (name, 'plain_double')
+        for name in (
+            'soft_e1',
+            'soft_e8',
+            'soft_only',
+            'fresh_e8',
+            'from_wide',
+        )
+    ],
+    ('wide', 'plain_matched'),
+    ('head_of_random', 'head_of_plain'),
 ]
