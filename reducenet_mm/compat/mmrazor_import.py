@@ -5,8 +5,9 @@ Reason: three of MMRazor's quantisation modules ask at import whether torch is
 1.13 or newer and then build tables from names that torch has removed since
 (open-mmlab/mmrazor issues 615 and 632); and its ``BaseAlgorithm`` looks for
 ``typing.OrderedDict`` where torch >= 2.5 keeps a plain ``dict``, so that
-``module_inplace=False`` silently does nothing. Versions: mmrazor 1.0.0, its
-last release. Quantisation is not available either way and not used here.
+``module_inplace=False`` silently does nothing; and its ``L2Loss`` takes no
+feature in another layout, such as ``channels_last``. Versions: mmrazor 1.0.0,
+its last release. Quantisation is not available either way and not used here.
 
 An import hook touches the modules named in the two tables below and no
 other. The version checks are answered where they are written: their
@@ -40,6 +41,15 @@ def _search_plain_dicts(base: ModuleType) -> None:
     vars(base)['OrderedDict'] = dict
 
 
+def _accept_any_layout(l2_loss: ModuleType) -> None:
+    """Let ``L2Loss`` flatten features that are not contiguous."""
+    loss = l2_loss.L2Loss
+    normalize = loss.normalize_feature
+    loss.normalize_feature = lambda self, feature: normalize(
+        self, feature.contiguous()
+    )
+
+
 def _register_algorithms(models: ModuleType) -> None:
     """Put our algorithms into MMRazor's registry beside its own."""
     importlib.import_module('reducenet_mm.models.algorithms')
@@ -47,6 +57,7 @@ def _register_algorithms(models: ModuleType) -> None:
 
 _AFTER_IMPORT: dict[str, Callable[[ModuleType], None]] = {
     'mmrazor.models.algorithms.base': _search_plain_dicts,
+    'mmrazor.models.losses.l2_loss': _accept_any_layout,
     'mmrazor.models': _register_algorithms,
 }
 

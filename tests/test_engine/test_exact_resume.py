@@ -263,6 +263,35 @@ def test_a_checkpoint_saved_after_its_validation_is_not_validated_again(
     assert scores[0] == scores[1]
 
 
+def test_the_best_score_of_the_last_validation_is_kept(
+    whole, tmp_path: Path
+) -> None:
+    """A run killed between its last checkpoint and the validation of it.
+
+    MMEngine writes such a checkpoint again when its score is the best one,
+    so the older state of it has to be made here.
+    """
+    options = {
+        'default_hooks.checkpoint.save_best': 'accuracy/top1',
+        'train_cfg.max_epochs': 1,
+        'param_scheduler.periods': [1],
+    }
+    first = whole(options)
+    wanted = last(first)['message_hub']['runtime_info']
+    state = last(first)
+    state['train_position']['validated'] = False
+    for key in ('best_score', 'best_ckpt', 'last_ckpt'):
+        del state['message_hub']['runtime_info'][key]
+    torch.save(state, tmp_path / 'cut_off.pth')
+    train(tmp_path / 'run', tmp_path / 'cut_off.pth', options)
+    assert validations(tmp_path / 'run') == validations(first)
+    saved = last(tmp_path / 'run')['message_hub']['runtime_info']
+    assert saved['best_score'] == wanted['best_score']
+    best = Path(saved['best_ckpt'])
+    assert best.name == Path(wanted['best_ckpt']).name
+    assert best.parent == tmp_path / 'run' and best.is_file()
+
+
 def test_training_by_iterations(resume) -> None:
     ends = resume('iter_4.pth', BY_ITERATION)
     assert_same_end(last(ends.whole), last(ends.part))

@@ -1,5 +1,5 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""The optimizer constructor, and the memory layout by config."""
+"""The optimizer constructor: what trains, at which rate."""
 
 import pytest
 from mmengine.optim import build_optim_wrapper
@@ -132,3 +132,19 @@ def test_roles_need_a_learning_rate(classifier):
     )
     with pytest.raises(ValueError, match='needs optim_wrapper.optimizer.lr'):
         build_optim_wrapper(classifier, cfg)
+
+
+def test_a_parameter_with_two_names_has_its_rate_once(classifier):
+    """As the heads of detectors, which share convolutions."""
+    first, second = nn.Linear(3, 3), nn.Linear(3, 3)
+    second.weight = first.weight
+    classifier.head.add_module('first', first)
+    classifier.head.add_module('second', second)
+    found = rates(
+        classifier,
+        roles={r're:head\.second\..+': 0.1},
+        bypass_duplicate=True,  # MMEngine wants to be told
+    )
+    assert found['head.first.weight'] == 0.05  # the same as second's
+    assert found['head.second.bias'] == 0.05
+    assert found['head.first.bias'] == 0.5

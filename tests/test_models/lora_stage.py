@@ -81,6 +81,9 @@ class Stage:
     def config(self, lora, **options) -> Config:
         cfg = copy.deepcopy(read(LEAF))
         cfg.model.architecture.backbone.lora = lora
+        if lora and lora.get('act'):
+            hook = dict(type='ScalerScheduleHook', gates=['lambda_relu'])
+            cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]
         cfg.work_dir = str(self.folder / 'run')
         cfg.experiment_name = str(self.folder).replace('/', '_')
         cfg.merge_from_dict(

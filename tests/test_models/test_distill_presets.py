@@ -177,3 +177,15 @@ def test_a_batch_of_one_image_gives_finite_losses(build):
         algorithm = build(distiller=distiller(name)).train()
         for key, loss in algorithm.loss(inputs, sample).items():
             assert torch.isfinite(loss), (name, key)
+
+
+def test_features_may_have_any_layout():
+    """MMRazor's own L2Loss takes contiguous ones only."""
+    loss = MODELS.build(dict(type='L2Loss', normalize=True))
+    one, two = torch.rand(2, 3, 4, 5, 5)
+    moved = one.to(memory_format=torch.channels_last)
+    assert not moved.is_contiguous()
+    assert torch.equal(loss(moved, two), loss(one, two))
+    difference = one.flatten(1) / one.flatten(1).norm(dim=1, keepdim=True)
+    difference -= two.flatten(1) / two.flatten(1).norm(dim=1, keepdim=True)
+    torch.testing.assert_close(loss(one, two), (difference**2).sum() / 3)

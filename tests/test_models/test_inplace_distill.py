@@ -129,6 +129,18 @@ def test_netaug_is_the_students_loss_and_alpha_times_the_teachers(inplace):
     assert abs(own - augmented) > 1e-3
 
 
+def test_features_are_the_students(inplace):
+    algorithm = inplace().eval()
+    images = batch()[0]
+    (feature,) = algorithm.extract_feat(images)
+    set_scaler(algorithm.architecture, 1.0)
+    (of_the_teacher,) = algorithm.architecture.extract_feat(images)
+    set_scaler(algorithm.architecture, 0.0)
+    (wanted,) = algorithm.architecture.extract_feat(images)
+    assert torch.equal(feature, wanted)
+    assert not torch.allclose(feature, of_the_teacher)
+
+
 def test_stopped_distillation_leaves_the_labels(inplace):
     algorithm = inplace().train()
     algorithm.distillation_stopped = True

@@ -128,6 +128,12 @@ def test_with_an_activation_it_merges_at_gate_0_alone(stage, images, tmp_path):
     assert result.largest_difference <= 1e-10
 
 
+def test_an_activation_without_a_schedule_is_refused(stage):
+    stage = stage()
+    with pytest.raises(RuntimeError, match=r"gates=\['lambda_relu'\]"):
+        stage.train(KINDS['act'], custom_hooks=[])
+
+
 def test_an_average_differs_in_lora_alone(stage, images):
     stage = stage()
     runner, _ = stage.train(

@@ -16,6 +16,7 @@ from reducenet_mm.models import (
     apply_view,
     using_view,
 )
+from reducenet_mm.models.algorithms.weight_reuse import describe_reuse
 from reducenet_mm.models.supernet import adapt_state_dict, hosts
 from tests.test_models.blocks import EXACT, VARIANTS, build, images
 
@@ -126,3 +127,17 @@ def test_folding_norms_into_an_active_host_is_refused(name):
     torch.testing.assert_close(fuse_conv_bn(net)(x)[0], before, **EXACT)
     with pytest.raises(RuntimeError, match='only the student is left'):
         set_scaler(net, 1.0)
+
+
+@pytest.mark.parametrize(('name', 'own'), [('merged', 0), ('fresh', 3)])
+def test_the_log_says_whether_new_convs_inherit(name, own):
+    net = build(name)
+    mains = [host for _, host in hosts(net)]
+    assert len(mains) == 3
+    tensors = [p for m in mains for p in m._parameters.values() if own]
+    tensors = [p for p in tensors if p is not None]
+    size = sum(p.numel() for p in tensors)
+    assert (size > 0) == (own > 0)
+    assert (
+        f'and starts {len(tensors)} tensors ({size:,} parameters) afresh'
+    ) in describe_reuse(net, fresh=())

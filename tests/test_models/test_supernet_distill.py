@@ -21,6 +21,7 @@ from tests.test_models.distillation import (
     assert_teacher_is,
     batch,
     optimizer,
+    soft_labels,
     teacher_copy,
     train,
 )
@@ -108,6 +109,19 @@ def test_stopped_distillation_leaves_the_labels(build):
     algorithm = build()
     algorithm.distillation_stopped = True
     assert set(algorithm.loss(*batch())) == {'student.loss'}
+
+
+def test_a_recorder_of_the_students_tensor_for_the_teachers_is_refused(build):
+    distiller = soft_labels()
+    weight = dict(type='Parameter', source='head.fc.weight')
+    distiller['student_recorders']['weight'] = weight
+    assert build(distiller=copy.deepcopy(distiller)).distiller
+    for kind in ('Parameter', 'mmrazor.Parameter'):
+        distiller['teacher_recorders']['weight'] = dict(weight, type=kind)
+        with pytest.raises(
+            ValueError, match=r'teacher_recorders\.weight: .* the student.s'
+        ):
+            build(distiller=distiller)
 
 
 def test_the_teachers_own_loss_is_not_computed(build):

@@ -85,7 +85,7 @@ def run_process(*command: object, **env: str) -> subprocess.CompletedProcess:
         env=env,
         text=True,
         capture_output=True,
-        timeout=300,
+        timeout=600,
     )
 
 

@@ -85,7 +85,7 @@ class ExactResumeHook(Hook):
                 'First comes the validation that the checkpoint was written '
                 'before.'
             )
-            runner.val_loop.run()
+            _validate(runner)
 
     def _batches_done(self, runner: Runner) -> int:
         """Return how many batches of the current epoch are trained on.
@@ -156,6 +156,18 @@ def _complete_epoch(runner: Runner, done: int) -> None:
         f'Epoch {runner.epoch + 1} goes on after the {done} batches that it '
         'has been trained on.'
     )
+
+
+def _validate(runner: Runner) -> None:
+    """Validate, and let the loaded checkpoint know if it is the best.
+
+    MMEngine writes a checkpoint anew for that, if it has been written by
+    the same process.
+    """
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook):
+            hook.last_ckpt = runner._load_from
+    runner.val_loop.run()
 
 
 def _must_validate(loop: EpochBasedTrainLoop | IterBasedTrainLoop) -> bool:

@@ -104,9 +104,11 @@ class ScalerScheduleHook(Hook):
         network = getattr(model, 'architecture', model)
         gates = self._find_gates(network)
         _check_model(model, gates)
-        if getattr(model, 'trained_branches', ()):
+        if hasattr(model, 'trained_branches'):
             model.annealed = True
-        elif is_model_wrapper(runner.model):
+        if not getattr(model, 'trained_branches', ()) and is_model_wrapper(
+            runner.model
+        ):
             _check_wrapper(runner.model, gates)
         loop, length = runner.train_loop, None
         if isinstance(loop, EpochBasedTrainLoop):
@@ -233,13 +235,15 @@ def _check_model(model: nn.Module, gates: dict[str, Gated]) -> None:
             "trains with them. Set model.norm_stats to 'live' or "
             "'inherited'."
         )
-    if getattr(model, 'student_init', None) is not None:
+    fading = any(gated.gate == 'expand' for gated in gates.values())
+    if fading and getattr(model, 'student_init', None) is not None:
         raise ValueError(
             f'model.student_init={model.student_init!r} with {HOOK}: that '
             'student has trained without branches, so the network with them '
-            'would be neither it nor the teacher. Leave one of the two out.'
+            'would be neither it nor the teacher. Leave one of the two out, '
+            'or anneal the activation inside a lora alone: '
+            "gates=['lambda_relu']."
         )
-    fading = any(gated.gate == 'expand' for gated in gates.values())
     if getattr(model, 'trained_branches', ()) and not fading:
         raise ValueError(
             f'model.train_branches=True, but {HOOK}.gates leaves the '

@@ -74,10 +74,12 @@ def _factors(
     network: nn.Module, roles: Mapping[str, float]
 ) -> dict[nn.Parameter, float]:
     """Return the multiplier of each trained parameter with such a role."""
-    params = dict(network.named_parameters())
+    params = dict(network.named_parameters(remove_duplicate=False))
     factors: dict[nn.Parameter, float] = {}
     for role, names in match_parameters(network, roles, CONFIG_KEY).items():
-        trained = [params[n] for n in names if params[n].requires_grad]
+        # A parameter with several names is one.
+        played = {id(params[name]): params[name] for name in names}
+        trained = [param for param in played.values() if param.requires_grad]
         if not trained:
             raise ValueError(
                 f'{CONFIG_KEY}.{role}={roles[role]}, but all of it is frozen '

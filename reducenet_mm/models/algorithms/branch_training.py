@@ -7,13 +7,13 @@ optimizer, with the teacher's values in the overlay.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..supernet import is_branch_key
+from ..supernet import is_branch_key, is_lora_key, student_gates
 from .weight_reuse import WeightReuse
 
 
@@ -52,6 +52,19 @@ def apply_reuse_(
     for name in names:
         params[name].requires_grad_(True)
     return fresh, names
+
+
+def needs_schedule(
+    architecture: nn.Module, trained_branches: Sequence[str]
+) -> bool:
+    """Whether something is to train that is off unless a hook anneals it.
+
+    Args:
+        architecture: The supernet.
+        trained_branches: Names of the branches' parameters that train.
+    """
+    activations = student_gates(architecture, 'lambda_relu')
+    return bool(trained_branches) or any(map(is_lora_key, activations))
 
 
 def changing_branch_names(architecture: nn.Module) -> list[str]:

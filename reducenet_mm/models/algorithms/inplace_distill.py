@@ -262,6 +262,13 @@ class InplaceDistill(BaseAlgorithm):
         }
         return self._call(View.of_scaler(scaler), discarded, batch)
 
+    def extract_feat(self, *args: Any, **options: Any) -> Any:
+        """Return the architecture's features, as MMPretrain's tools ask.
+
+        Arguments are those of its own; at scaler 0 it is the student's.
+        """
+        return self.architecture.extract_feat(*args, **options)
+
     def _forward(self, inputs: Tensor, data_samples: Any = None) -> Any:
         return self._answer(inputs, data_samples, 'tensor')
 

@@ -38,12 +38,25 @@ def check_settings(
             'the stage keeps no teacher. Evaluate the teacher with its own '
             'config and checkpoint.'
         )
+    _check_recorders((distiller or {}).get('teacher_recorders') or {})
     if student_init is not None and reuse.inherit != 'all':
         raise ValueError(
             f'model.reuse.inherit={reuse.inherit!r} has no meaning with '
             f'model.student_init={student_init!r}, which gives all of the '
             'student its start. Set one of the two.'
         )
+
+
+def _check_recorders(recorders: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse what would read the student's tensors for the teacher's."""
+    for name, config in recorders.items():
+        if str(config.get('type')).endswith('Parameter'):
+            raise ValueError(
+                f'model.distiller.teacher_recorders.{name}: a recorder of '
+                'type Parameter reads the tensor of the one instance, which '
+                "is the student's. Record what a module returns "
+                '(ModuleOutputs) instead.'
+            )
 
 
 def check_has_branch(architecture: nn.Module) -> None:
@@ -60,7 +73,8 @@ def check_hooks_ran(recalibrated: bool, annealed: bool) -> None:
 
     Args:
         recalibrated: Whether statistics are, or need not be.
-        annealed: Whether branches that train have a schedule, or none train.
+        annealed: Whether what a schedule is to move has one, or there is
+            no such thing.
     """
     if not recalibrated:
         raise RuntimeError(
@@ -69,8 +83,10 @@ def check_hooks_ran(recalibrated: bool, annealed: bool) -> None:
         )
     if not annealed:
         raise RuntimeError(
-            'model.train_branches=True, but the branches are off: add '
-            "dict(type='ScalerScheduleHook') to custom_hooks."
+            'model.train_branches=True, or the activation inside a lora '
+            '(act=True), needs a schedule and stays off without one: add '
+            "dict(type='ScalerScheduleHook') to custom_hooks, for a lora "
+            "with gates=['lambda_relu']."
         )
 
 

@@ -33,6 +33,7 @@ from .branch_training import (
     apply_reuse_,
     changing_branch_names,
     idle_branch_loss,
+    needs_schedule,
 )
 from .distiller import build_distiller, compute_losses
 from .norm_stats import find_moving_norms
@@ -128,6 +129,9 @@ class SupernetDistill(BaseAlgorithm):
         self._loaded = False
         self.fresh, self.trained_branches = apply_reuse_(
             policy, self.architecture, train_branches
+        )
+        self._scheduled = needs_schedule(
+            self.architecture, self.trained_branches
         )
         apply_view(self.architecture, STUDENT)
         self.moving_norms = find_moving_norms(
@@ -258,7 +262,7 @@ class SupernetDistill(BaseAlgorithm):
         self.check_ready()
         check_hooks_ran(
             self.norm_stats != 'recalibrated' or self.recalibrated,
-            not self.trained_branches or self.annealed,
+            not self._scheduled or self.annealed,
         )
         distill_losses: dict[str, Tensor] = {}
         if self.distiller is None or self.distillation_stopped:

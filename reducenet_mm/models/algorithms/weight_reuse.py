@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from ..roles import check_patterns, match_parameters
-from ..supernet import is_branch_key, is_lora_key
+from ..supernet import hosts, is_branch_key, is_lora_key
 
 INHERIT, FREEZE = 'model.reuse.inherit', 'model.reuse.freeze'
 
@@ -152,7 +152,14 @@ def describe_reuse(architecture: nn.Module, fresh: Collection[str]) -> str:
         return f'{len(sizes)} tensors ({sum(sizes):,} parameters)'
 
     trained = {n for n, param in student.items() if param.requires_grad}
-    new = {name for name in student if name in fresh or is_lora_key(name)}
+    own = {
+        f'{name}.{key}'
+        for name, host in hosts(architecture)
+        if not host.inherits
+        for key, _ in host.named_parameters(recurse=False)
+    }
+    own.update(fresh)
+    new = {name for name in student if name in own or is_lora_key(name)}
     inherited = count(p for n, p in student.items() if n not in new)
     started = count(p for n, p in student.items() if n in new)
     training = count(p for n, p in student.items() if n in trained)

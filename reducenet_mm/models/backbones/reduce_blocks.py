@@ -49,11 +49,17 @@ class Block:
 
     Attributes:
         base: The residual block around the host.
-        build_host: Makes the host out of the block's first convolution.
+        build_host: Makes the host out of the block's first convolution,
+            with all that its settings ask for.
+        zero_init: Whether the branch can start at zero output and still
+            learn, ``backbone.zero_init_expand``.
+        lora: Whether ``backbone.lora`` can be beside the convolution.
     """
 
     base: type[BasicBlock]
     build_host: Callable[[nn.Conv2d, HostSettings], Host]
+    zero_init: bool = False
+    lora: bool = True
 
     @property
     def out_act(self) -> bool:
@@ -91,9 +97,9 @@ def _sequential(conv: nn.Conv2d, settings: HostSettings) -> Host:
 
 
 BLOCKS = {
-    'postsum': Block(BasicBlock, _postsum),
+    'postsum': Block(BasicBlock, _postsum, zero_init=True),
     'parallel': Block(ParallelBlock, _parallel),
-    'sequential': Block(PlainBlock, _sequential),
+    'sequential': Block(PlainBlock, _sequential, lora=False),
 }
 """Name -> block."""
 
@@ -125,17 +131,23 @@ def check_host_settings(
             f"block='sequential' only, got block={block!r}: its student has "
             'a convolution of its own anyway.'
         )
-    if block == 'sequential' and lora is not None:
+    if lora is not None and not BLOCKS[block].lora:
         raise ValueError(
-            f"backbone.lora={dict(lora)} with block='sequential': a lora "
-            "branch is beside the convolution of 'postsum' or 'parallel'."
+            f'backbone.lora={dict(lora)} with block={block!r}: a lora branch '
+            f'is beside the convolution of {_such("lora")}.'
         )
-    if block != 'postsum' and zero_init:
+    if zero_init and not BLOCKS[block].zero_init:
         raise ValueError(
-            "backbone.zero_init_expand=True is for block='postsum' only, "
-            f'got block={block!r}: elsewhere nothing can start at zero and '
-            'still learn.'
+            'backbone.zero_init_expand=True is for block='
+            f'{_such("zero_init")} only, got block={block!r}: elsewhere '
+            'nothing can start at zero and still learn.'
         )
+
+
+def _such(setting: str) -> str:
+    """Name the blocks that can have a setting."""
+    names = [repr(k) for k, one in BLOCKS.items() if getattr(one, setting)]
+    return ' or '.join(names)
 
 
 def absorb_conv_biases(

@@ -53,12 +53,15 @@ class Host(Replaceable):
             and keys.
         expand: The teacher's own part, which no student trains; an empty
             module where there is none.
+        inherits: Whether the student's convolution takes its start from a
+            loaded teacher.
     """
 
     scaler: float
     refitted: bool = False
     deploy: bool = False
     expand: nn.Module
+    inherits: bool = True
 
     @abstractmethod
     def student_conv(self) -> nn.Conv2d:

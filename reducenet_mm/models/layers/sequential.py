@@ -126,7 +126,7 @@ class SequentialConv2d(HostConv2d, nn.Conv2d):
     ) -> None:
         super().__init__(**_merged_arguments(conv, norm_cfg))
         _start_as_(self, conv)
-        self.merged = merged
+        self.merged = self.inherits = merged
         if deploy:
             check_expansion(expansion)
             self.scaler = 0.0
