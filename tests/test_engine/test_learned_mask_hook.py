@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.runner import Runner
+from torch import nn
 
 from reducenet_mm.engine.hooks import LearnedMaskHook
 from reducenet_mm.models import ReduceNet
@@ -30,17 +33,72 @@ def mask_of(runner: Runner) -> LearnedMaskHook:
     return hook
 
 
-@pytest.mark.parametrize('block', ['postsum', 'parallel'])
-def test_a_score_is_the_gradient_by_the_gate(block, tmp_path, monkeypatch):
-    learned = []
+@pytest.fixture
+def learned(monkeypatch) -> list[dict[str, float]]:
+    """The scores after each iteration of all runs of the test."""
+    scores = []
     after = LearnedMaskHook.after_train_iter
 
     def record(self, runner, *args, **kwargs):
         after(self, runner, *args, **kwargs)
-        learned.append(dict(self.scores))
+        scores.append(dict(self.scores))
 
     monkeypatch.setattr(LearnedMaskHook, 'after_train_iter', record)
-    options = {'model.norm_stats': 'inherited'}
+    return scores
+
+
+@pytest.fixture
+def in_layer(monkeypatch):
+    """``in_layer(name, hook)`` watches a layer of the next runs' students."""
+    before = LearnedMaskHook.before_train
+
+    def watch(name: str, hook: Any) -> None:
+        def register(self, runner):
+            before(self, runner)
+            layer = runner.model.architecture.backbone.get_submodule(name)
+            layer.register_forward_hook(hook)
+
+        monkeypatch.setattr(LearnedMaskHook, 'before_train', register)
+
+    return watch
+
+
+@pytest.fixture
+def amp(monkeypatch):
+    """``amp(**scaler)`` gives options for mixed precision, on a CPU too.
+
+    MMEngine's wrapper and PyTorch's scaler work on one, but neither is
+    offered there.
+    """
+    if not torch.cuda.is_available():
+        scaler = partial(torch.amp.GradScaler, 'cpu')
+        monkeypatch.setattr(amp_optimizer_wrapper, 'GradScaler', scaler)
+        monkeypatch.setattr(
+            amp_optimizer_wrapper, 'is_cuda_available', lambda: True
+        )
+
+    def options(**scaler: Any) -> dict[str, Any]:
+        return {
+            'optim_wrapper.type': 'AmpOptimWrapper',
+            'optim_wrapper.dtype': 'bfloat16',
+            'optim_wrapper.loss_scale': scaler,
+            'optim_wrapper.optimizer.lr': 0.0,  # the same network in all
+        }
+
+    return options
+
+
+@pytest.mark.parametrize(
+    'block, freeze',
+    [
+        ('postsum', ['classifier']),
+        ('parallel', ['classifier']),
+        # No gradient would come to the first branch by itself.
+        ('postsum', ['stem', 'second_conv', 'norms', 'classifier']),
+    ],
+)
+def test_a_score_is_the_gradient_by_the_gate(block, freeze, tmp_path, learned):
+    options = {'model.norm_stats': 'inherited', 'model.reuse.freeze': freeze}
     runner, watch = run(
         tmp_path / 'run', [HOOK], backbone=dict(block=block), **options
     )
@@ -74,6 +132,52 @@ def test_a_score_is_the_gradient_by_the_gate(block, tmp_path, monkeypatch):
     first = mask_of(runner).dropped[0]
     assert learned[3][first] != learned[4][first]
     assert learned[4][first] == learned[11][first]
+
+
+def test_scores_do_not_depend_on_the_scale_of_the_loss(tmp_path, learned, amp):
+    run(tmp_path / 'plain', [HOOK], **amp(enabled=False))
+    scaler = dict(init_scale=1024.0, growth_interval=2)
+    runner, _ = run(tmp_path / 'scaled', [HOOK], **amp(**scaler))
+    assert runner.optim_wrapper.loss_scaler.get_scale() == 1024 * 2**6
+    plain, scaled = learned[:12], learned[12:]
+    for unscaled, scores in zip(plain, scaled, strict=True):
+        assert scores == pytest.approx(unscaled, rel=1e-6)
+    assert all(abs(score) > 1e-3 for score in plain[-1].values())
+
+
+def test_a_step_that_overflows_teaches_nothing(
+    tmp_path, learned, amp, in_layer
+):
+    """One branch alone gets an infinite gradient, in the first step."""
+    options = amp(init_scale=1024.0)
+    run(tmp_path / 'finite', [HOOK], epochs=3, **options)
+    finite = learned[:2]
+    learned.clear()
+    factors = [float('inf'), 1.0]
+
+    def overflow(module, inputs, output):
+        if output.requires_grad:
+            factor = factors.pop(0) if factors else 1.0
+            output.register_hook(lambda grad: grad * factor)
+
+    in_layer('layer1', overflow)
+    runner, _ = run(tmp_path / 'overflow', [HOOK], epochs=3, **options)
+    assert runner.optim_wrapper.loss_scaler.get_scale() == 512
+    assert set(learned[0].values()) == {0.0}
+    for name, score in learned[1].items():
+        second = finite[1][name] - finite[0][name]
+        assert score == pytest.approx(second, rel=1e-3)
+        assert abs(second) > 1e-4
+
+
+def test_half_precision_does_not_overflow_in_a_score():
+    branch = nn.Identity()
+    hook = LearnedMaskHook()
+    branch.register_forward_hook(hook._watch('branch'))
+    output = branch(torch.full((2, 4), 300.0, dtype=torch.float16))
+    (300 * output.float()).sum().backward()
+    gradient = float(hook._gradients['branch'])
+    assert gradient == 8 * 300 * 300  # a half is at most 65504
 
 
 def test_the_lowest_score_goes_first_until_none_is_left(tmp_path, monkeypatch):
@@ -131,9 +235,24 @@ def test_a_resumed_run_drops_what_it_would_have_dropped(tmp_path):
         assert torch.equal(value, ended[key]), key
 
 
-def test_a_branch_without_a_gradient_is_refused(tmp_path):
-    options = {'model.reuse.freeze': ['stem']}
-    with pytest.raises(RuntimeError, match=r'no gradient .*layer1.*the stem'):
+def detach(module, inputs, output):
+    return output.detach()
+
+
+def test_a_branch_that_the_loss_does_not_depend_on(
+    tmp_path, learned, in_layer
+):
+    in_layer('layer2', detach)
+    run(tmp_path / 'run', [HOOK], epochs=3)
+    first, second, third = learned[0].values()
+    assert first == second == 0
+    assert abs(third) > 1e-4
+
+
+def test_a_loss_that_depends_on_no_branch_is_refused(tmp_path, in_layer):
+    in_layer('layer3', detach)
+    options = {'model.reuse.freeze': []}
+    with pytest.raises(RuntimeError, match=r'any of .*layer1.*detached'):
         run(tmp_path / 'run', [HOOK], epochs=3, **options)
 
 

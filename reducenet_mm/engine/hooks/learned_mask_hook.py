@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -44,6 +45,14 @@ class LearnedMaskHook(ScalerScheduleHook):
     plain SGD, whose step size does not matter for their order; and the gates
     stay plain numbers.
 
+    Where all before a branch is frozen, its score is learned all the same:
+    the backward pass then goes on to the branch's output, and no further.
+
+    In mixed precision (``AmpOptimWrapper``) gradients count without the
+    loss's scale, which changes between steps. A step in which one of them
+    overflows is left out of all scores, as GradScaler leaves it out of the
+    weights: in the others alone it would shift the order.
+
     Validation, saving and all that ``ScalerScheduleHook`` says of them are
     the same here: outside of training steps the network is the student.
 
@@ -67,6 +76,7 @@ class LearnedMaskHook(ScalerScheduleHook):
         self.dropped: list[str] = []
         self._gates: dict[str, Gated] = {}
         self._gradients: dict[str, Tensor] = {}
+        self._loss_scale = 1.0
         self._handles: list[Any] = []
 
     def expected(
@@ -120,6 +130,9 @@ class LearnedMaskHook(ScalerScheduleHook):
                 f'with the lowest score of {self.scores}.'
             )
         set_gates({name: self._gates[name] for name in self._kept()}, 1.0)
+        if self._kept():
+            # After the step it may be the next one's.
+            self._loss_scale = _loss_scale(runner)
         runner.message_hub.update_scalar(SCALAR, len(self._kept()) / count)
 
     def after_train_iter(
@@ -132,25 +145,30 @@ class LearnedMaskHook(ScalerScheduleHook):
         """Learn the scores; leave the student to whatever comes next.
 
         Raises:
-            RuntimeError: If no gradient has come to a branch.
+            RuntimeError: If no gradient has come to any branch.
         """
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
         kept = self._kept()
         if not kept:
             return
-        missing = [name for name in kept if name not in self._gradients]
-        if missing:
+        if not self._gradients:
             raise RuntimeError(
-                f'LearnedMaskHook: no gradient reaches the branch of '
-                f'`{missing[0]}`, so its score cannot be learned: all before '
-                'it is frozen. Let the stem train (model.reuse.freeze, '
-                'backbone.frozen_stages).'
+                'LearnedMaskHook: no gradient reaches any of the branches '
+                f'{kept}, so no score can be learned: the loss does not '
+                'depend on them, as if features were detached behind the '
+                'last one. Let the loss see them, or fade them by a '
+                'ScalerScheduleHook.'
             )
-        gradients = torch.stack([self._gradients[name] for name in kept])
-        all_reduce(gradients, op='mean')  # all processes drop the same
-        for name, gradient in zip(kept, gradients.tolist(), strict=True):
-            self.scores[name] -= gradient
+        # One that the loss did not depend on this time has the gradient 0.
+        zero = torch.zeros_like(next(iter(self._gradients.values())))
+        gradients = torch.stack([self._gradients.get(n, zero) for n in kept])
         self._gradients.clear()
+        gradients /= self._loss_scale
+        all_reduce(gradients, op='mean')  # all processes drop the same
+        values = gradients.tolist()
+        if all(map(math.isfinite, values)):
+            for name, gradient in zip(kept, values, strict=True):
+                self.scores[name] -= gradient
         state = dict(scores=dict(self.scores), dropped=list(self.dropped))
         runner.message_hub.update_info(MASK, state)
 
@@ -161,15 +179,26 @@ class LearnedMaskHook(ScalerScheduleHook):
         """Return a forward hook that takes the gradient by a branch's gate."""
 
         def add(branch: Tensor, grad: Tensor) -> None:
-            gradient = (grad.detach() * branch).sum()
+            # In half precision the products alone may overflow.
+            gradient = (grad.detach().float() * branch.float()).sum()
             before = self._gradients.get(name)
             self._gradients[name] = (
                 gradient if before is None else before + gradient
             )
 
-        def watch(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            if output.requires_grad:  # not in the teacher's own pass
-                branch = output.detach()
-                output.register_hook(lambda grad: add(branch, grad))
+        def watch(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+            if not torch.is_grad_enabled():  # the teacher's own pass
+                return output
+            if not output.requires_grad:  # all before it is frozen
+                output = output.detach().requires_grad_()
+            branch = output.detach()
+            output.register_hook(lambda grad: add(branch, grad))
+            return output
 
         return watch
+
+
+def _loss_scale(runner: Runner) -> float:
+    """Return the factor of the loss in the coming backward pass."""
+    scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
+    return 1.0 if scaler is None else scaler.get_scale()
