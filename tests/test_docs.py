@@ -114,10 +114,11 @@ def test_the_means_are_quoted_from_the_campaign():
     report = json.loads(
         (ROOT / 'docs/results/fashion-mnist-few/report.json').read_text()
     )
+    controls = ('plain_matched', 'plain_double')
     measured = {
-        one['arm']: one['difference']
-        for one in report['comparisons']
-        if one['control'] == 'plain_matched' and one['difference']
+        one['arm']: one
+        for one in reversed(report['comparisons'])  # the arm's own is first
+        if one['control'] in controls and one['difference']
     }
     rows = [
         [cell.strip() for cell in line.split('|')[1:-1]]
@@ -126,14 +127,17 @@ def test_the_means_are_quoted_from_the_campaign():
     ][2:]
     assert len(rows) > 20
     for _, _, where, arm, quoted in rows:
-        value = measured.get(arm)
-        if value is None or value['n'] < 5:
-            assert quoted == 'not measured' or '(to ' in quoted
+        if arm not in measured:
+            assert quoted == 'not measured'
         else:
+            one = measured[arm]
+            value = one['difference']
+            assert value['n'] >= 5
             low, high = value['low'], value['high']
             text = f'{value["mean"]:+.2f} [{low:.2f}, {high:.2f}]'
-            assert quoted.startswith(f'{text}, ')
-            assert low < 0 < high  # as the page says of all of them
+            twice = one['control'] == 'plain_double'
+            to = ' (to plain_double)' if twice else ''
+            assert quoted == f'{text}, {one["verdict"]}{to}'
         for path in re.findall(r'`((?:_base_|pipelines)/[^`]+)`', where):
             assert list((ROOT / 'configs').glob(path)), path
 

@@ -78,8 +78,8 @@ class Pipeline:
         stages: Runs of which each starts from the one before, or, with
             ``until``, from the best student before it.
         controls: Independent runs at the stages' total cost.
-        metric: The logged metric, in percent, that curves and table show
-            and ``until`` chooses by.
+        metric: The logged metric, in percent (0 to 100), that curves and
+            table show and ``until`` chooses by.
         until: When the student counts as saturated; None runs every stage.
     """
 

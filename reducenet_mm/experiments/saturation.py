@@ -24,6 +24,9 @@ ROUNDING = 1e-9
 class Until:
     """A pipeline's ``until``: which stages and pipelines end early.
 
+    Gains are in percentage points, so the pipeline's ``metric`` must be
+    logged in percent: :func:`check_percent`.
+
     Attributes:
         min_gain: The pipeline ends with a stage that gains less than this
             over the best student before it, in percentage points of
@@ -173,7 +176,7 @@ def judge(
         end = (
             f'{last.name} changed the best student by {gain:+.2f} points '
             f'({earlier.name}: {earlier.accuracy:.2f} %), less than '
-            f'until.min_gain={until.min_gain:g}'
+            f'until.min_gain={until.min_gain:g} percentage points'
         )
     return Verdict(best, gains, end)
 
@@ -187,6 +190,25 @@ def check_validated(cfg: Config) -> None:
                 f'{key} is not set. Set val_dataloader, val_evaluator and '
                 'val_cfg.'
             )
+
+
+def check_percent(until: Until, metric: str, teacher: float) -> None:
+    """Raise ``ValueError`` if the teacher's accuracy is not in percent.
+
+    Args:
+        until: The rule.
+        metric: Name of the validation metric.
+        teacher: The teacher's, as logged. Above 1 it cannot be a fraction.
+    """
+    if teacher <= 1:
+        raise ValueError(
+            f'the teacher has {metric}={teacher:g}, not above 1, but '
+            f'`until.min_gain`={until.min_gain:g} is in percentage points '
+            'and so needs a `metric` in percent. If that is a fraction (as '
+            'mAP often is), every stage would gain too little: set `metric` '
+            'to one in percent, or `until` to None. If it is in percent, the '
+            'teacher has learned nothing: train it longer.'
+        )
 
 
 def best_of(students: Sequence[Trained]) -> int:

@@ -11,8 +11,9 @@ from typing import Any
 from .handover import as_start
 from .pipeline_config import Pipeline
 from .plan import Run
+from .processes import RunFailed
 from .runs import Finished, Workshop, finish_run
-from .saturation import Trained, gains_of, judge
+from .saturation import Trained, check_percent, gains_of, judge
 from .scalars import validation_curve
 
 ALL_RUN = 'all stages were run'
@@ -65,7 +66,8 @@ def run_stages(
         workshop: What the pipeline's processes share.
 
     Raises:
-        RunFailed: If training ends with an error.
+        RunFailed: If training ends with an error, or ``until`` cannot
+            judge by a metric like the teacher's.
         ParityError: If a student cannot be handed on as it is.
     """
     finished: list[Finished] = []
@@ -75,6 +77,7 @@ def run_stages(
         finished.append(finish_run(run, inputs, workshop))
         if run.role != 'student':
             best = None
+            _check_unit(pipeline, finished[-1])
             continue
         best, end = _choose(pipeline, finished)
         if end is not None:
@@ -157,6 +160,17 @@ def _choose(
     trained = [_trained(one, metric) for one in students]
     verdict = judge(pipeline.until, teacher, trained)
     return students[verdict.best], verdict.end
+
+
+def _check_unit(pipeline: Pipeline, one: Finished) -> None:
+    """Refuse a metric in another unit, before any student is trained."""
+    if pipeline.until is None or one.run.role != 'teacher':
+        return
+    accuracy = one.accuracy(pipeline.metric)
+    try:
+        check_percent(pipeline.until, pipeline.metric, accuracy)
+    except ValueError as error:
+        raise RunFailed(f'{one.run.name}: {error}') from error
 
 
 def _announce(

@@ -21,6 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from reducenet_mm.models.backbones.reduce_blocks import BLOCKS
+from reducenet_mm.models.layers.sequential import STUDENT_CONVS
 from reducenet_mm.models.supernet import hosts
 from tests.conftest import randomise_norms
 from tests.pairwise import combinations, pairwise
@@ -45,19 +46,27 @@ HOSTS = {
     'parallel': dict(block='parallel'),
     'sequential': dict(block='sequential'),
     'sequential_new': dict(block='sequential', student_conv='merged'),
+    'sequential_fresh': dict(block='sequential', student_conv='fresh'),
 }
-SCHEDULES = sorted(
+NEW_CONVS = ('sequential_new', 'sequential_fresh')
+SCALER = sorted(
     path.stem for path in (BASES / 'schedules/scaler').glob('*.py')
 )
-ABRUPT = 'abrupt'
+ABRUPT, LEARNED = 'abrupt', 'learned_mask'
+SCHEDULES = (*SCALER, LEARNED)
 AXES = (tuple(HOSTS), (ABRUPT, *SCHEDULES), REUSE, DISTILL)
 STEPS, END = 8, 6
 """Iterations of each training, and after which the scaler is 0."""
 
 
 def makes_sense(host: str, schedule: str, *_: str) -> bool:
-    """New convolutions have replaced what would have to fade."""
-    return host != 'sequential_new' or schedule == ABRUPT
+    """New convolutions have replaced what would have to fade.
+
+    Nor has the pair of ``sequential`` a branch that a mask could leave out.
+    """
+    if host in NEW_CONVS:
+        return schedule == ABRUPT
+    return (host, schedule) != ('sequential', LEARNED)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -123,7 +132,8 @@ def stage(classifier_cfg, teacher, host, tmp_path):
         )
         hooks = []
         if schedule != ABRUPT:
-            hook = preset('schedules/scaler', schedule)['scaler_schedule']
+            folder = 'schedules/scaler' if schedule in SCALER else 'schedules'
+            hook = preset(folder, schedule)['scaler_schedule']
             hooks.append(dict(hook, end=END, by_epoch=False))
         images, samples = batch()
         data = [
@@ -201,17 +211,30 @@ def test_combination(
         assert_teacher_is(algorithm, teacher_copy(teacher))
 
 
-@pytest.mark.parametrize('host', ['sequential_new'])
-@pytest.mark.parametrize('schedule', SCHEDULES)
-def test_what_makes_no_sense_is_refused_before_training(schedule, stage):
+@pytest.mark.parametrize(
+    ('host', 'schedule', 'message'),
+    [
+        *(
+            (h, s, r"student_conv='pair'")
+            for h in NEW_CONVS
+            for s in SCHEDULES
+        ),
+        ('sequential', LEARNED, "'expand' needs a block with branches"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_training(
+    host, schedule, message, stage
+):
     runner, watch = stage(schedule, 'published_head', 'soft_labels')
-    with pytest.raises(ValueError, match=r"student_conv='pair'"):
+    with pytest.raises(ValueError, match=message):
         runner.train()
     assert not watch.scalers
 
 
 def test_every_block_is_combined():
     assert {block['block'] for block in HOSTS.values()} == set(BLOCKS)
+    convs = {block.get('student_conv', 'pair') for block in HOSTS.values()}
+    assert convs == set(STUDENT_CONVS)
 
 
 def test_the_choice_has_all_pairs():

@@ -47,8 +47,10 @@ TRAINED = dict(
     keep_norms=rf'(?!.*(bn|downsample\.1)){BODY}',
     main_conv=MAIN,
     june=rf'{MAIN}|.*\.downsample\..*',
+    classifier_only=r'(?!head\.fc\.weight)' + STUDENT,
     lora_kxk=LORA,
     lora_weight=LORA,
+    lora_1x1=LORA,
     grow_shrink=LORA,
     new_conv=r'backbone\.layer\d\.0\.conv1\.(weight|bias)',
     head_of_teacher=BODY,
@@ -66,6 +68,7 @@ STAGES = {f'loss_stage{i}' for i in (1, 2, 3)}
 SOFT = dict(
     inherit=set(),
     june=set(),
+    classifier_only=set(),
     inplace_netaug=set(),
     dkd={'loss_dkd'},
     dist={'loss_dist'},
@@ -198,7 +201,7 @@ def test_third_stages_start_from_the_student_of_soft_labels(
     runs: SimpleNamespace,
 ) -> None:
     student = runs.after['soft_e8']
-    for name in ('soft_again', 'lora_kxk', 'lora_weight'):
+    for name in ('soft_again', 'lora_kxk', 'lora_weight', 'lora_1x1'):
         start = runs.watches[name].before
         assert all(torch.equal(start[key], student[key]) for key in student)
 
@@ -259,7 +262,7 @@ def plan() -> dict[str, PlannedArm]:
     """Lengths and costs of some arms, and of what they depend on."""
     campaign = read_campaign(EXPERIMENTS / 'digits-few/means.py')
     names = ['linear', 'learned_mask', 'inplace', 'lora_kxk']
-    names += ['plain_matched', 'plain_double']
+    names += ['sequential_linear', 'plain_matched', 'plain_double']
     wanted = {'soft_e8', *names}
     for name in list(wanted):
         wanted.update(needed_arms(campaign.arms, name))
@@ -287,6 +290,9 @@ def test_costs_by_hand(plan: dict[str, PlannedArm]) -> None:
     assert cost['learned_mask'] == pytest.approx(
         cost['soft_e8'] + 0.5 * 2 / 3 * 2 * branches
     )
+    # The student trains the teacher's pairs and learns from the teacher.
+    pairs = plan['teacher_sequential'].size.multiply_adds
+    assert cost['sequential_linear'] == 4 * pairs - stem
 
 
 def test_arms_cost_what_their_controls_cost(

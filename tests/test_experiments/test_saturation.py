@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 from mmengine.config import Config
 
-from reducenet_mm.experiments.saturation import Trained, Until, judge
+from reducenet_mm.experiments.saturation import (
+    Trained,
+    Until,
+    check_percent,
+    judge,
+)
 
 
 def verdict(teacher: float, *accuracies: float, **until: Any):
@@ -28,7 +33,7 @@ def test_a_stage_that_gains_too_little_ends_it_and_may_be_the_best() -> None:
     assert found.best == 2
     assert found.end == (
         's2 changed the best student by +0.40 points (s1: 91.00 %), less '
-        'than until.min_gain=0.5'
+        'than until.min_gain=0.5 percentage points'
     )
 
 
@@ -70,6 +75,18 @@ def test_a_gain_of_exactly_the_least_goes_on_whatever_the_rounding() -> None:
     before, after = 100 * 269 / images, 100 * 270 / images
     assert after - before != 100 / images  # as floats are
     assert verdict(99.0, before, after, min_gain=100 / images).end is None
+
+
+@pytest.mark.parametrize('value', [0.0, 0.412, 1.0])
+def test_a_fraction_is_no_percentage(value: float) -> None:
+    until = Until(min_gain=0.3)
+    message = (
+        rf'coco/bbox_mAP={value:g}, not above 1, but `until.min_gain`=0.3 is '
+        r'in percentage points .* `metric` in percent'
+    )
+    with pytest.raises(ValueError, match=message):
+        check_percent(until, 'coco/bbox_mAP', value)
+    check_percent(until, 'accuracy/top1', 1.01)
 
 
 def stage(**changes: Any) -> Config:

@@ -273,6 +273,16 @@ def test_reaching_the_teacher_ends_it(bench: SimpleNamespace) -> None:
     assert [one.run.name for one in course.finished] == ['teacher', 'reuse']
 
 
+def test_a_metric_that_is_a_fraction_is_refused_behind_the_teacher(
+    bench: SimpleNamespace,
+) -> None:
+    script = dict(teacher=[0.2, 0.3, 0.4, 0.41], reuse=[0.4, 0.4, 0.4, 0.4])
+    message = r'teacher: .* accuracy/top1=0.41, .* `metric` in percent'
+    with pytest.raises(RunFailed, match=message):
+        bench.run(script)
+    assert [name for name, *_ in bench.calls()] == ['teacher']
+
+
 def test_controls_get_what_was_spent(bench: SimpleNamespace) -> None:
     script = dict(
         teacher=TEACHER, reuse=[80, 92, 92], soft_labels=[93, 91, 91]

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 
 
-def outputs(network, inputs):
+def outputs(network, inputs, stages=3):
     """Return logits and stage outputs; norms may be in training mode."""
     with torch.no_grad():
-        features, network.backbone.out_indices = [], (0, 1, 2)
+        features, network.backbone.out_indices = [], range(stages)
         hook = network.neck.register_forward_pre_hook(
             lambda neck, args: features.extend(args[0])
         )

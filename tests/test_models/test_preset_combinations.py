@@ -3,15 +3,20 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmrazor.registry import MODELS
 
 from reducenet_mm.models.roles import parameters_by_role
 from reducenet_mm.models.supernet import is_branch_key
-from tests.test_models.presets import BASES, REUSE, reuse
+from tests.test_models.by_hand import outputs, soft_labels_published
+from tests.test_models.distillation import batch, teacher_copy, train
+from tests.test_models.presets import BASES, REUSE, distiller, reuse
 from tests.tiny_data import use_tiny_data
 
 
@@ -40,6 +45,69 @@ def test_reuse_presets_train_what_they_say(build, classifier):
         assert {n for n, p in params if p.requires_grad} == expected, name
         fresh = roles['main_conv'] if name == 'published_june' else set()
         assert set(algorithm.fresh) == fresh, name
+
+
+@pytest.mark.parametrize(
+    ('norm_stats', 'moves'), [('live', True), ('inherited', False)]
+)
+def test_main_conv_says_which_statistics_move(
+    build, classifier, norm_stats, moves
+):
+    policy = {**reuse('main_conv'), 'norm_stats': norm_stats}
+    algorithm = build(distiller=None, **policy)
+    before = {k: v.clone() for k, v in algorithm.state_dict().items()}
+    train(algorithm)
+    changed = {
+        key.removeprefix('architecture.')
+        for key, value in algorithm.state_dict().items()
+        if not torch.equal(value, before[key])
+    }
+    parameters = parameters_by_role(classifier)['main_conv']
+    assert parameters <= changed
+    statistics = changed - parameters
+    assert all('running' in k or 'num_batches' in k for k in statistics)
+    assert bool(statistics) == moves
+
+
+CIFAR = BASES.parent / 'reducenet/cifar10/reducenet20-w16-e1_cifar10_student'
+
+
+def published(recipe, classifier_cfg, classifier):
+    """A leaf's algorithm on the tests' small network, with its weights."""
+    cfg = Config.fromfile(f'{CIFAR}-published-{recipe}.py').model
+    small = classifier_cfg()
+    small['head']['loss'] = cfg.architecture.head.loss.to_dict()
+    algorithm = MODELS.build(dict(cfg, architecture=small, teacher_ckpt=None))
+    algorithm.load_teacher(classifier.state_dict())
+    return cfg, algorithm.train()
+
+
+def test_the_leaf_of_head_is_the_whole_recipe(classifier_cfg, classifier):
+    cfg, algorithm = published('head', classifier_cfg, classifier)
+    assert cfg.distiller == distiller('soft_labels_published')
+    for key, value in reuse('published_head').items():
+        assert cfg[key] == value
+    inputs, samples = batch()
+    labels = torch.tensor([int(one.gt_label) for one in samples])
+    teacher = outputs(teacher_copy(classifier), inputs)
+    student = outputs(copy.deepcopy(algorithm.architecture), inputs)
+    soft = soft_labels_published(teacher, student, labels)['loss_kl']
+    hard = F.cross_entropy(student[0], labels)
+    losses = algorithm.loss(inputs, samples)
+    torch.testing.assert_close(losses['student.loss'], 0.3 * hard)
+    torch.testing.assert_close(losses['distill.loss_kl'], soft)
+    assert losses.keys() == {'student.loss', 'distill.loss_kl'}
+
+
+def test_the_leaf_of_june_is_the_whole_recipe(classifier_cfg, classifier):
+    cfg, algorithm = published('june', classifier_cfg, classifier)
+    assert cfg.distiller is None
+    for key, value in reuse('published_june').items():
+        assert cfg[key] == value
+    assert algorithm.loss(*batch()).keys() == {'student.loss'}
+    assert algorithm.architecture.head.loss_module.loss_weight == 1.0
+    roles = parameters_by_role(classifier)
+    assert set(algorithm.fresh) == roles['main_conv']
 
 
 def test_presets_compose_in_a_config(tmp_path):

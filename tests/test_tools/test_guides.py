@@ -71,6 +71,47 @@ def test_the_guides_block_trains_and_leaves_a_plain_network(trained):
     assert plain.model.backbone.type == 'StudentResNet_CIFAR'
 
 
+BOTH_BRANCHES = """
+import torch
+from mmengine.config import Config
+from mmpretrain.registry import MODELS
+from reducenet_mm import set_scaler
+cfg = Config.fromfile('my_teacher.py').model.backbone
+cfg.update(lora=dict(kind='1x1'), zero_init_expand=True)
+cfg.update(zero_init_residual=False)  # else no block adds anything
+torch.manual_seed(0)
+net = MODELS.build(cfg)
+net.init_weights()
+net.eval()
+images = torch.randn(2, 1, 8, 8)
+def differs():
+    found = []
+    for scaler in (1.0, 0.0):
+        set_scaler(net, scaler)
+        found.append(net(images)[0])
+    return not torch.equal(*found)
+host = net.layer1[0].conv1
+print(type(host).__name__, type(host.lora).__name__, differs())
+torch.nn.init.ones_(host.expand.norm2.weight)
+print(differs())
+"""
+
+
+def test_the_guides_block_takes_all_settings_of_branches(folder):
+    done = subprocess.run(
+        [sys.executable, '-c', BOTH_BRANCHES],
+        cwd=folder,
+        env={**os.environ, 'PYTHONPATH': f'{folder}:{ROOT}'},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()[-2:]
+    # At zero it starts as the student, and not by being left out.
+    assert first == 'SeparableConv2d PointLora False'
+    assert second == 'True'
+
+
 def test_the_guides_loss_is_what_trains_the_student(trained):
     (log,) = (trained / 'work_dirs/my_student').glob('*/*.log')
     (step,) = re.findall(r'Epoch\(train\) .* loss: .*', log.read_text())

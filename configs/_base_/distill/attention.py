@@ -2,7 +2,8 @@
 # Attention transfer (Zagoruyko and Komodakis 2017) at the ends of the stages:
 # where in the image the squared features are large, not which channels. Each
 # loss is a mean over pixels of differences of unit vectors, hence tiny; 1,000
-# is the authors' weight.
+# is the authors' weight. For networks of three stages, see features.py; for
+# others there is four_stages/attention.py.
 _base_ = './features.py'
 
 distiller = dict(

@@ -2,7 +2,12 @@
 # Feature alignment at the ends of the stages (after FitNets, Romero et al.
 # 2015): for each stage the squared L2 distance of the two networks' features,
 # each image's scaled to length 1, so from 0 to 4. Channels agree, so nothing
-# has to connect them. A fourth stage is one more of each entry.
+# has to connect them.
+#
+# For networks of three stages: ReduceNet of depth 6n+2. With four of them
+# (depth 18 or 34, grafted ResNets) take four_stages/features.py: this one
+# would leave the last stage alone. A grafted MobileNetV2 has seven layers;
+# name those that are to be compared, `backbone.layer2` and so on, like this.
 _base_ = './none.py'
 
 distiller = dict(

@@ -1,6 +1,8 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
 # Soft labels and features at the ends of the stages, in one pass of each
 # network. The weights are those of the two presets alone, not tuned together.
+# For networks of three stages, see features.py; for others there is
+# four_stages/soft_labels_features.py.
 _base_ = './features.py'
 
 distiller = dict(

@@ -5,12 +5,11 @@
 # Averaged over the classes too, the KL of 10 classes weighs 1.75, not 17.5:
 # 'batchmean' with loss_weight 0.07 is the same there, should torch ever change
 # 'mean' as it announces.
-# The labels' 0.3 belongs to the student's head:
-#   --cfg-options model.architecture.head.loss.loss_weight=0.3
-# or in the config, beside `distiller`:
-#   head = _base_.model.head
-#   model = dict(architecture=dict(_base_.model, head=dict(
-#       head, loss=dict(head.loss, loss_weight=0.3))), ...)
+# The labels' 0.3 belongs to the student's head, which no preset can reach.
+# Left out, the labels weigh 1:
+#   model.architecture.head.loss.loss_weight = 0.3
+# The whole recipe is
+# reducenet/cifar10/reducenet20-w16-e1_cifar10_student-published-head.py.
 _base_ = './soft_labels.py'
 
 distiller = dict(

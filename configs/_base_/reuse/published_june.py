@@ -3,7 +3,8 @@
 # all that follows the branch's sum in a block (`fuse`) and the classifier are
 # inherited and frozen, the main convolution is initialised anew (there that
 # call fails on a typo), the shortcut is inherited and trains. No soft labels:
-# distill/none.py.
+# distill/none.py, as in
+# reducenet/cifar10/reducenet20-w16-e1_cifar10_student-published-june.py.
 reuse = dict(
     inherit=[
         'stem',

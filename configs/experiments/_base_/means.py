@@ -153,6 +153,9 @@ arms = dict(
     soft_only=student(options={'model.reuse.inherit': []}),
     inherit=student(options={'model.distiller': None}),
     june=student(reuse('published_june'), {'model.distiller': None}),
+    classifier_only=student(
+        reuse('published_classifier_only'), {'model.distiller': None}
+    ),
     head=student(
         distill('soft_labels_published'),
         {'model.architecture.head.loss.loss_weight': 0.3},
@@ -178,6 +181,7 @@ arms = dict(
         reuse('lora'), lora(kind='kxk_1x1', expansion=2, inner_norm=True)
     ),
     lora_weight=third_stage(reuse('lora'), lora(kind='weight', expansion=0.5)),
+    lora_1x1=third_stage(reuse('lora'), lora(kind='1x1')),
     # Other blocks. Their students have no activation behind the sum.
     teacher_parallel=block_teacher('parallel'),
     parallel=student(
@@ -191,6 +195,13 @@ arms = dict(
             'model.architecture.backbone.block': 'sequential',
             'model.architecture.backbone.student_conv': 'merged',
         },
+        needs={'model.teacher_ckpt': 'teacher_sequential'},
+    ),
+    # The first generation of the idea: its pairs of convolutions turn linear
+    # little by little, and merge.
+    sequential_linear=student(
+        schedule('scaler/linear'),
+        {'model.architecture.backbone.block': 'sequential'},
         needs={'model.teacher_ckpt': 'teacher_sequential'},
     ),
     # In place, from scratch.
@@ -243,6 +254,8 @@ comparisons = [
     ('linear', 'learned_mask'),
     ('lora_kxk', 'soft_again'),
     ('lora_weight', 'soft_again'),
+    ('lora_1x1', 'soft_again'),
+    ('sequential_linear', 'new_conv'),
     ('head_of_teacher', 'head_of_plain'),
     ('head_of_teacher', 'head_of_random'),
     # Added after the first look at the results: the plain network at twice

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
+from mmengine.logging import print_log
 from mmrazor.models.distillers import ConfigurableDistiller
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
@@ -30,6 +33,7 @@ def build_distiller(
     distiller = MODELS.build(config)
     _check_labels(distiller, data_preprocessor)
     _check_reach(distiller, architecture)
+    _warn_of_the_last_stage(distiller, architecture)
     distiller.prepare_from_student(architecture)
     distiller.prepare_from_teacher(architecture)
     return distiller
@@ -143,4 +147,28 @@ def _check_reach(
             f'({sources}), but only the head trains (model.reuse.freeze): '
             'its losses have no gradient. Train more, record a layer of the '
             'head such as `head.fc`, or set model.distiller=None.'
+        )
+
+
+def _warn_of_the_last_stage(
+    distiller: ConfigurableDistiller, architecture: nn.Module
+) -> None:
+    """Warn where ends of several stages are compared, but not the last.
+
+    Not an error, since it can be meant.
+    """
+    stage = re.compile(r'(?:backbone\.)?layer(\d+)')
+    recorders = distiller.student_recorders.recorders.values()
+    sources = [recorder.source for recorder in recorders]
+    compared = {int(m[1]) for m in map(stage.fullmatch, sources) if m}
+    backbone = getattr(architecture, 'backbone', nn.Identity())
+    names = [name for name, _ in backbone.named_children()]
+    present = {int(m[1]) for m in map(stage.fullmatch, names) if m}
+    if len(compared) > 1 and max(present, default=0) > max(compared):
+        print_log(
+            f'model.distiller compares {sources}, but not the last stage, '
+            f'`backbone.layer{max(present)}`. For four stages there are '
+            'presets in configs/_base_/distill/four_stages/.',
+            logger='current',
+            level=logging.WARNING,
         )
