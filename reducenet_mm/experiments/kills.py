@@ -173,7 +173,8 @@ class Session:
 
     def has_checkpoint(self) -> bool:
         """Whether a checkpoint is in the work dir."""
-        return any(self.work_dir.glob('*.pth'))
+        patterns = ('epoch_*.pth', 'iter_*.pth')  # best ones do not count
+        return any(any(self.work_dir.glob(one)) for one in patterns)
 
     def wait_until(self, reached: Callable[[], bool], pause: float) -> bool:
         """Return True once ``reached()``, False if the process has ended."""

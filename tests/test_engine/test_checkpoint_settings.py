@@ -60,6 +60,16 @@ def test_a_named_checkpoint_needs_no_search(tmp_path: Path) -> None:
     assert settle_resume(cfg, pytest.fail) == 'other.pth'
 
 
+def test_remote_checkpoints_are_not_searched_for(tmp_path: Path) -> None:
+    """Silence would start a new run over the one to be resumed."""
+    hooks = dict(checkpoint=dict(out_dir='s3://bucket/runs'))
+    cfg = config(tmp_path, resume=True, default_hooks=hooks)
+    with pytest.raises(ValueError, match=r"out_dir='s3://.* by load_from"):
+        settle_resume(cfg, pytest.fail)
+    cfg.load_from = 's3://bucket/runs/run/epoch_1.pth'
+    assert settle_resume(cfg, pytest.fail) == cfg.load_from
+
+
 @pytest.mark.parametrize('load_from', [None, 'pretrained.pth'])
 def test_the_newest_checkpoint_comes_before_what_a_run_starts_from(
     tmp_path: Path, said: list[str], load_from: str | None

@@ -132,6 +132,13 @@ def test_an_activation_without_a_schedule_is_refused(stage):
     stage = stage()
     with pytest.raises(RuntimeError, match=r"gates=\['lambda_relu'\]"):
         stage.train(KINDS['act'], custom_hooks=[])
+    branches = dict(type='ScalerScheduleHook', gates=['expand'])
+    with pytest.raises(RuntimeError, match=r"gates=\['lambda_relu'\]"):
+        stage.train(
+            KINDS['act'],
+            custom_hooks=[branches],
+            **{'model.student_init': None, 'model.norm_stats': 'live'},
+        )
 
 
 def test_an_average_differs_in_lora_alone(stage, images):

@@ -41,6 +41,7 @@ from mmpretrain.structures import DataSample
 from rich.console import Console
 from rich.table import Table
 
+from reducenet_mm.engine.hooks.memory_format_hook import check_channels_last
 from reducenet_mm.engine.launch import usage_errors
 from reducenet_mm.engine.preflight import no_side_effects
 from reducenet_mm.experiments.results import versions
@@ -247,6 +248,7 @@ def benchmark(args: argparse.Namespace) -> dict[str, Any]:
     if args.channels_last:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         for model in (*models.values(), *teachers.values()):
+            check_channels_last(model)
             model.to(memory_format=torch.channels_last)
     classes = models['plain'].head.num_classes
     samples = [

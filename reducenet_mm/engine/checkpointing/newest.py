@@ -34,8 +34,15 @@ def newest_checkpoint(
             checkpoints are in the work dir.
 
     Raises:
-        ValueError: If there are checkpoints, and all of them are damaged.
+        ValueError: If ``out_dir`` is not on this machine; if there are
+            checkpoints, and all of them are damaged.
     """
+    if out_dir is not None and '://' in str(out_dir):
+        raise ValueError(
+            f'default_hooks.checkpoint.out_dir={str(out_dir)!r}: checkpoints '
+            'are searched for in local folders only. Name the one to resume '
+            'from by load_from.'
+        )
     candidates = _candidates(Path(work_dir), out_dir)
     for path in candidates:
         if _is_intact(path):

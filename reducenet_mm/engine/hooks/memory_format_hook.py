@@ -42,7 +42,7 @@ class MemoryFormatHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Lay out the weights, after they have been loaded."""
         if self.memory_format is torch.channels_last:
-            _check_narrow(runner.model)
+            check_channels_last(runner.model)
         runner.model.to(memory_format=self.memory_format)
 
     def before_val(self, runner: Runner) -> None:
@@ -54,7 +54,7 @@ class MemoryFormatHook(Hook):
         runner.model.to(memory_format=self.memory_format)
 
 
-def _check_narrow(model: nn.Module) -> None:
+def check_channels_last(model: nn.Module) -> None:
     """Refuse what crashes, or worse does not, in a backward pass on CPUs.
 
     Tried with torch 2.14.1: strided 1x1 convolutions of 1, 2, 4 and 6
@@ -62,16 +62,14 @@ def _check_narrow(model: nn.Module) -> None:
     of 8 and more do not, nor any in PyTorch's usual layout.
     """
     for name, layer in model.named_modules():
-        if (
-            isinstance(layer, nn.Conv2d)
-            and layer.weight.device.type == 'cpu'
-            and layer.in_channels // layer.groups < 8
-            and layer.kernel_size == (1, 1)
-            and max(layer.stride) > 1
-        ):
+        if not isinstance(layer, nn.Conv2d) or layer.kernel_size != (1, 1):
+            continue
+        on_cpu = layer.weight.device.type == 'cpu'
+        channels = layer.in_channels // layer.groups
+        if on_cpu and channels < 8 and max(layer.stride) > 1:
             raise ValueError(
                 f'{name} is a 1x1 convolution of stride {layer.stride} with '
-                f'{layer.in_channels} input channels: PyTorch corrupts its '
+                f'{channels} input channels: PyTorch corrupts its '
                 "memory when it trains one on CPUs in 'channels_last' with "
                 'fewer than 8. Take MemoryFormatHook out of custom_hooks, or '
                 'a wider network (model.backbone.base_channels).'

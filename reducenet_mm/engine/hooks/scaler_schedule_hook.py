@@ -21,6 +21,7 @@ from reducenet_mm.models.layers import Gated, Host
 from reducenet_mm.models.supernet import (
     hosts,
     is_branch_key,
+    is_lora_key,
     set_gates,
     student_gates,
 )
@@ -105,7 +106,9 @@ class ScalerScheduleHook(Hook):
         gates = self._find_gates(network)
         _check_model(model, gates)
         if hasattr(model, 'trained_branches'):
-            model.annealed = True
+            activations = student_gates(network, 'lambda_relu')
+            loras = set(filter(is_lora_key, activations))
+            model.annealed |= loras <= gates.keys()
         if not getattr(model, 'trained_branches', ()) and is_model_wrapper(
             runner.model
         ):

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from mmengine.dataset import DefaultSampler
 from mmengine.device import get_device
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
@@ -39,7 +40,8 @@ class SeededStepHook(Hook):
         """
         loader = runner.train_dataloader
         sampler = getattr(loader.batch_sampler, 'sampler', loader.sampler)
-        if not hasattr(sampler, 'seed'):
+        # MMEngine's InfiniteSampler has begun its order and keeps it.
+        if not isinstance(sampler, DefaultSampler):
             return
         hub = runner.message_hub
         saved = hub.runtime_info.get(SAMPLER_SEED, sampler.seed)

@@ -54,7 +54,7 @@ def _check_recorders(recorders: Mapping[str, Mapping[str, Any]]) -> None:
             raise ValueError(
                 f'model.distiller.teacher_recorders.{name}: a recorder of '
                 'type Parameter reads the tensor of the one instance, which '
-                "is the student's. Record what a module returns "
+                "may be the student's. Record what a module returns "
                 '(ModuleOutputs) instead.'
             )
 
