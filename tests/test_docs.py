@@ -126,7 +126,9 @@ def test_the_means_are_quoted_from_the_campaign():
         if line.startswith('|')
     ][2:]
     assert len(rows) > 20
+    arms = (ROOT / 'configs/experiments/_base_/means.py').read_text()
     for _, _, where, arm, quoted in rows:
+        assert f'    {arm}=' in arms
         if arm not in measured:
             assert quoted == 'not measured'
         else:

@@ -26,10 +26,10 @@ stages = [
 ]
 
 # Gains are in percentage points of validation accuracy, so that `metric`
-# (accuracy/top1) must be in percent, and not a fraction as mAP is; one of the
-# 300 images is 0.33.
-# `patience` counts validations, here epochs. It is half a stage: with a cosine
-# schedule much of the gain comes late, at a low learning rate.
+# (accuracy/top1) must be in percent, not a fraction as mAP often is; one of
+# the 300 images is 0.33. `patience` counts validations, here epochs. It is
+# half a stage: with a cosine schedule much of the gain comes late, at a low
+# learning rate.
 until = dict(min_gain=0.3, patience=15, stage_min_gain=0.3)
 cfg_options = dict(train_cfg=dict(val_interval=1))
 

@@ -26,10 +26,9 @@ stages = [
 ]
 
 # Gains are in percentage points of accuracy on the 5,000 validation images, so
-# that `metric` (accuracy/top1) must be in percent, and not a fraction as mAP
-# is.
-# `patience` counts validations, here epochs. It is half a stage: with a cosine
-# schedule much of the gain comes late, at a low learning rate.
+# that `metric` (accuracy/top1) must be in percent, not a fraction as mAP often
+# is. `patience` counts validations, here epochs. It is half a stage: with a
+# cosine schedule much of the gain comes late, at a low learning rate.
 until = dict(min_gain=0.1, patience=10, stage_min_gain=0.1)
 cfg_options = dict(train_cfg=dict(val_interval=1))
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
 from mmengine.runner import Runner
+from mmpretrain.datasets.samplers import RepeatAugSampler
+from torch.utils.data import DataLoader
 
 from reducenet_mm.datasets.seeded import mix_seeds
 from reducenet_mm.engine.hooks import SeededStepHook
@@ -111,6 +117,23 @@ def test_what_happens_between_steps_does_not_matter(tmp_path):
     _, busy = run(tmp_path / 'busy', Disturb(), **options)
     assert busy.draws == calm.draws
     assert busy.images == calm.images
+
+
+@pytest.mark.parametrize(
+    ('kind', 'restored'),
+    [(DefaultSampler, 7), (RepeatAugSampler, 7), (InfiniteSampler, 3)],
+)
+def test_samplers_that_have_not_begun_get_their_seed_back(kind, restored):
+    """Whoever wrote them; a begun order cannot be another one any more."""
+    sampler = kind(list(range(8)), seed=3)
+    loader = DataLoader(list(range(8)), batch_size=2, sampler=sampler)
+    hub = MessageHub(f'{kind.__name__} resumed')
+    hub.update_info(SAMPLER_SEED, 7)
+    runner = SimpleNamespace(
+        train_dataloader=loader, train_loop=None, message_hub=hub, iter=4
+    )
+    SeededStepHook().before_train(runner)
+    assert sampler.seed == restored
 
 
 def test_a_resumed_run_goes_on_with_its_seeds(tmp_path):

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from mmrazor.registry import MODELS
 
 from tests.conftest import randomise_norms
@@ -68,3 +70,15 @@ def inplace(classifier_cfg):
         return algorithm
 
     return build
+
+
+@pytest.fixture
+def logged():
+    """What MMEngine's current logger says; it does not propagate."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)

@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import copy
-import logging
 
 import pytest
 import torch
-from mmengine.logging import MMLogger
 from mmrazor.registry import MODELS
 
 from reducenet_mm import set_scaler
@@ -92,23 +90,17 @@ def test_losses_equal_a_hand_computation(name, backbone):
 @pytest.mark.parametrize(
     ('folder', 'warned'), [('', True), ('four_stages', False)]
 )
-def test_a_preset_that_leaves_out_the_last_stage_is_warned_of(folder, warned):
-    lines = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(handler)
-    try:
-        MODELS.build(
-            dict(
-                _scope_='mmrazor',
-                type='SupernetDistill',
-                architecture=classifier('reducenet18'),
-                distiller=preset(f'distill/{folder}', 'features')['distiller'],
-            )
+def test_a_preset_that_leaves_out_the_last_stage_is_warned_of(
+    folder, warned, logged
+):
+    MODELS.build(
+        dict(
+            _scope_='mmrazor',
+            type='SupernetDistill',
+            architecture=classifier('reducenet18'),
+            distiller=preset(f'distill/{folder}', 'features')['distiller'],
         )
-    finally:
-        logger.removeHandler(handler)
-    found = [line for line in lines if 'not the last stage' in line]
+    )
+    found = [line for line in logged if 'not the last stage' in line]
     assert len(found) == warned
     assert all('`backbone.layer4`' in line for line in found)

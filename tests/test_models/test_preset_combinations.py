@@ -110,32 +110,12 @@ def test_the_leaf_of_june_is_the_whole_recipe(classifier_cfg, classifier):
     assert set(algorithm.fresh) == roles['main_conv']
 
 
-def test_presets_compose_in_a_config(tmp_path):
-    teacher = BASES.parent / 'reducenet/digits/reducenet8-w16-e4_digits'
+def test_a_leaf_takes_rates_by_role(tmp_path):
     leaf = tmp_path / 'leaf.py'
     leaf.write_text(f"""
-_base_ = [
-    '{teacher}_teacher.py',
-    '{BASES}/distill/soft_labels_published.py',
-    '{BASES}/reuse/published_head.py',
-]
-head = _base_.model.head
-model = dict(
-    _delete_=True,
-    _scope_='mmrazor',
-    type='SupernetDistill',
-    architecture=dict(
-        _base_.model,
-        head=dict(head, loss=dict(head.loss, loss_weight=0.3)),
-    ),
-    reuse=_base_.reuse,
-    norm_stats=_base_.norm_stats,
-    distiller=_base_.distiller,
-)
-optim_wrapper = dict(
-    _base_.student_optim_wrapper,
-    paramwise_cfg=dict(roles=dict(classifier=0.1)),
-)
+_base_ = '{CIFAR}-published-head.py'
+model = dict(architecture=dict(backbone=dict(depth=8)))
+optim_wrapper = dict(paramwise_cfg=dict(roles=dict(classifier=0.1)))
 """)
     cfg = use_tiny_data(Config.fromfile(leaf), tmp_path)
     cfg.work_dir = str(tmp_path / 'work_dir')

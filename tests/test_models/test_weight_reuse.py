@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import copy
-import logging
 
 import pytest
 import torch
-from mmengine.logging import MMLogger
 from mmpretrain.registry import MODELS
 
 from reducenet_mm.models.checkpoint_views import split_state_dict
@@ -98,18 +96,8 @@ def test_the_statistics_follow_the_whole_norm(build):
     )
 
 
-def test_the_log_counts_tensors_and_parameters(build, classifier):
-    lines = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(handler)
-    try:
-        build(
-            reuse=dict(inherit=['classifier', 'stem'], freeze=['classifier'])
-        )
-    finally:
-        logger.removeHandler(handler)
+def test_the_log_counts_tensors_and_parameters(build, classifier, logged):
+    build(reuse=dict(inherit=['classifier', 'stem'], freeze=['classifier']))
     sizes = {
         n: p.numel()
         for n, p in classifier.named_parameters()
@@ -117,7 +105,7 @@ def test_the_log_counts_tensors_and_parameters(build, classifier):
     }
     stem = 4 * 3 * 9 + 2 * 4
     head, total = 16 * 5 + 5, sum(sizes.values())
-    (line,) = [line for line in lines if 'The student inherits' in line]
+    (line,) = [line for line in logged if 'The student inherits' in line]
     assert line == (
         f'the teacher: loaded. The student inherits 5 tensors ({stem + head} '
         f'parameters) of it and starts {len(sizes) - 5} tensors '

@@ -270,3 +270,14 @@ def test_the_tool_prints_and_writes(
     assert 'supernet/mmrazor' in printed
     assert f'{ratio:.3f}' in printed
     assert '<= 1.05' in printed and '<= 1.10' in printed
+
+
+def test_a_layout_that_pytorch_cannot_train_is_refused(
+    tool: SimpleNamespace, capsys: pytest.CaptureFixture
+) -> None:
+    config = 'configs/experiments/fashion-mnist-few/teacher.py'
+    argv = ['--config', config, '--shape', '1', '8', '8', '--batch', '2']
+    with pytest.raises(SystemExit) as stopped:
+        tool.main([*argv, '--channels-last'])
+    assert stopped.value.code == 2
+    assert 'PyTorch corrupts its memory' in capsys.readouterr().err

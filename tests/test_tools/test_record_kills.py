@@ -12,6 +12,12 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
+GOOD = dict(
+    code=dict(commit='a1', dirty=False),
+    identical=True,
+    kills_by_kind=dict(in_write=2),
+    kills_wanted=dict(in_write=2),
+)
 
 
 @pytest.fixture
@@ -22,7 +28,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def test_what_a_mode_starts_from_comes_before_it(
-    recorder: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recorder: SimpleNamespace,
 ) -> None:
     assert recorder.find_modes([]) == sorted(
         path.stem for path in (ROOT / recorder.MODES).glob('*.py')
@@ -35,19 +41,31 @@ def test_what_a_mode_starts_from_comes_before_it(
         student_lora=['teacher', 'teacher'],
         teacher=[],
     )
-    monkeypatch.chdir(tmp_path)  # where no reference is yet
-    order = recorder.in_order(modes, needed)
+    order = recorder.in_order(modes, needed, lambda mode: False)
     assert sorted(order) == ['grafted_student', 'grafted_teacher', *modes[1:]]
     for mode in modes:
         for other in needed[mode]:
             assert order.index(other) < order.index(mode)
-    only = recorder.in_order(['student_lora'], needed)
+    only = recorder.in_order(['student_lora'], needed, lambda mode: False)
     assert only == ['teacher', 'student_lora']
+    there = {'teacher'}.__contains__
+    only = recorder.in_order(['student_lora'], needed, there)
+    assert only == ['student_lora']
+
+
+def test_a_reference_of_other_code_is_none_to_start_from(
+    recorder: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / 'teacher.json'
+    file.write_text(json.dumps(GOOD))
+    assert not recorder.has_reference('teacher', file, 'a1')  # not there
     reference = tmp_path / 'work_dirs' / 'kills' / 'teacher' / 'reference'
     reference.mkdir(parents=True)
     torch.save({}, reference / 'epoch_6.pth')
-    only = recorder.in_order(['student_lora'], needed)
-    assert only == ['student_lora']
+    assert recorder.has_reference('teacher', file, 'a1')
+    assert not recorder.has_reference('teacher', file, 'b2')
+    assert recorder.has_reference('teacher', file, None)  # of changed code
 
 
 def test_a_mode_that_is_not_there_is_refused(
@@ -63,15 +81,9 @@ def test_only_a_good_result_of_this_very_code_is_kept(
     recorder: SimpleNamespace, tmp_path: Path
 ) -> None:
     file = tmp_path / 'teacher.json'
-    result = dict(
-        code=dict(commit='a1', dirty=False),
-        identical=True,
-        kills_by_kind=dict(in_write=2),
-        kills_wanted=dict(in_write=2),
-    )
 
     def current(commit: str | None = 'a1', **changes: object) -> bool:
-        file.write_text(json.dumps({**result, **changes}))
+        file.write_text(json.dumps({**GOOD, **changes}))
         return recorder.is_current(file, commit)
 
     assert not recorder.is_current(file, 'a1')  # not there

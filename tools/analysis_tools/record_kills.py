@@ -5,7 +5,8 @@ A mode is a config in ``tests/test_tools/kill_modes``. One that starts from
 another's checkpoint names that mode's reference
 (``model.teacher_ckpt='./work_dirs/kills/<mode>/reference'``) and comes after
 it. Run in the root of the repository, once more if it was interrupted. Names
-of modes let two processes share the work.
+of modes let two processes share the work, once those that others start from
+are recorded.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
@@ -88,20 +89,33 @@ def is_current(file: Path, commit: str | None) -> bool:
     )
 
 
+def has_reference(mode: str, file: Path, commit: str | None) -> bool:
+    """Whether what others start from is there, and of this code.
+
+    Args:
+        mode: Name of the mode.
+        file: Its result.
+        commit: As in :func:`is_current`; None takes any reference.
+    """
+    if newest_checkpoint(WORK_DIR / mode / 'reference') is None:
+        return False
+    return commit is None or is_current(file, commit)
+
+
 def in_order(
-    todo: Sequence[str], needed: Mapping[str, list[str]]
+    todo: Sequence[str],
+    needed: Mapping[str, list[str]],
+    is_there: Callable[[str], bool],
 ) -> list[str]:
     """Add what modes need and is not there; put it before them.
 
     Args:
         todo: Names of modes.
         needed: Names of the modes that each of them needs; those need none.
+        is_there: Tells of a mode whether another can start from it.
     """
     missing = {
-        other
-        for mode in todo
-        for other in needed[mode]
-        if newest_checkpoint(WORK_DIR / other / 'reference') is None
+        other for mode in todo for other in needed[mode] if not is_there(other)
     }
     everything = dict.fromkeys([*sorted(missing), *todo])
     return sorted(everything, key=lambda mode: bool(needed.get(mode)))
@@ -137,19 +151,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     code = code_version()
     commit = None if args.again or code['dirty'] else code['commit']
     needed = {mode: needs(mode) for mode in modes}
-    todo = [
-        mode
-        for mode in modes
-        if not is_current(out_dir / f'{mode}.json', commit)
-    ]
+    todo = [m for m in modes if not is_current(out_dir / f'{m}.json', commit)]
+    order = in_order(
+        todo,
+        needed,
+        lambda mode: has_reference(mode, out_dir / f'{mode}.json', commit),
+    )
     out_dir.mkdir(parents=True, exist_ok=True)
     failed = []
-    for mode in in_order(todo, needed):
+    for mode in order:
         print(f'--- {mode}', flush=True)
         if not record(mode, args.seed, out_dir / f'{mode}.json'):
             failed.append(mode)
     kept = len(modes) - len(todo)
-    print(f'{len(todo)} modes recorded, {kept} left as they were.')
+    done = len(order) - len(failed)
+    print(f'{done} modes recorded, {kept} left as they were.')
     if failed:
         sys.exit(f'record_kills.py: error: {", ".join(failed)} failed.')
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import zipfile
 from collections.abc import Callable
@@ -67,7 +68,8 @@ def _candidates(work_dir: Path, out_dir: str | Path | None) -> list[Path]:
     """
     folders = [work_dir]
     if out_dir is not None:  # as CheckpointHook puts them
-        folders.append(Path(out_dir) / work_dir.absolute().name)
+        name = os.path.basename(os.path.abspath(work_dir))
+        folders.append(Path(out_dir) / name)
     paths = (path for folder in folders for path in folder.glob('*.pth'))
     found = {path for path in paths if _number(path) >= 0}
     named = _named_last(work_dir)

@@ -85,8 +85,8 @@ def _what_is_left(runner: Runner) -> str:
     folder = out_dir_of(runner.cfg)
     try:
         newest = newest_checkpoint(runner.work_dir, out_dir=folder)
-    except ValueError:  # all are damaged
-        newest = None
+    except ValueError as error:  # all are damaged, or elsewhere
+        return f'To resume: {error} Or start again'
     if newest is None:
         return f'There is no good checkpoint in {runner.work_dir}: start again'
     return f'The last good checkpoint is {newest}: resume from it'

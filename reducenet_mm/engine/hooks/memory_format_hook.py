@@ -60,6 +60,12 @@ def check_channels_last(model: nn.Module) -> None:
     Tried with torch 2.14.1: strided 1x1 convolutions of 1, 2, 4 and 6
     channels write beyond their memory in the layout ``channels_last``, those
     of 8 and more do not, nor any in PyTorch's usual layout.
+
+    Args:
+        model: What is to be trained in that layout.
+
+    Raises:
+        ValueError: If it has such a convolution on a CPU.
     """
     for name, layer in model.named_modules():
         if not isinstance(layer, nn.Conv2d) or layer.kernel_size != (1, 1):
@@ -69,8 +75,9 @@ def check_channels_last(model: nn.Module) -> None:
         if on_cpu and channels < 8 and max(layer.stride) > 1:
             raise ValueError(
                 f'{name} is a 1x1 convolution of stride {layer.stride} with '
-                f'{channels} input channels: PyTorch corrupts its '
-                "memory when it trains one on CPUs in 'channels_last' with "
-                'fewer than 8. Take MemoryFormatHook out of custom_hooks, or '
-                'a wider network (model.backbone.base_channels).'
+                f'{channels} input channels: PyTorch corrupts its memory '
+                "when it trains one on CPUs in 'channels_last' with fewer "
+                'than 8. Leave that layout out (custom_hooks: '
+                'MemoryFormatHook), or take a wider network '
+                '(model.backbone.base_channels).'
             )

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from mmengine.dataset import DefaultSampler
+from mmengine.dataset import InfiniteSampler
 from mmengine.device import get_device
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
@@ -41,7 +41,9 @@ class SeededStepHook(Hook):
         loader = runner.train_dataloader
         sampler = getattr(loader.batch_sampler, 'sampler', loader.sampler)
         # MMEngine's InfiniteSampler has begun its order and keeps it.
-        if not isinstance(sampler, DefaultSampler):
+        if not hasattr(sampler, 'seed') or isinstance(
+            sampler, InfiniteSampler
+        ):
             return
         hub = runner.message_hub
         saved = hub.runtime_info.get(SAMPLER_SEED, sampler.seed)

@@ -167,8 +167,9 @@ def _warn_of_the_last_stage(
     if len(compared) > 1 and max(present, default=0) > max(compared):
         print_log(
             f'model.distiller compares {sources}, but not the last stage, '
-            f'`backbone.layer{max(present)}`. For four stages there are '
-            'presets in configs/_base_/distill/four_stages/.',
+            f'`backbone.layer{max(present)}`. Record it too, unless that is '
+            'meant; for four stages there are presets in '
+            'configs/_base_/distill/four_stages/.',
             logger='current',
             level=logging.WARNING,
         )

@@ -134,17 +134,17 @@ def check_host_settings(
     if lora is not None and not BLOCKS[block].lora:
         raise ValueError(
             f'backbone.lora={dict(lora)} with block={block!r}: a lora branch '
-            f'is beside the convolution of {_such("lora")}.'
+            f'is beside the convolution of {_blocks_with("lora")}.'
         )
     if zero_init and not BLOCKS[block].zero_init:
         raise ValueError(
             'backbone.zero_init_expand=True is for block='
-            f'{_such("zero_init")} only, got block={block!r}: elsewhere '
-            'nothing can start at zero and still learn.'
+            f'{_blocks_with("zero_init")} only, got block={block!r}: '
+            'elsewhere nothing can start at zero and still learn.'
         )
 
 
-def _such(setting: str) -> str:
+def _blocks_with(setting: str) -> str:
     """Name the blocks that can have a setting."""
     names = [repr(k) for k, one in BLOCKS.items() if getattr(one, setting)]
     return ' or '.join(names)

@@ -126,7 +126,7 @@ class SequentialConv2d(HostConv2d, nn.Conv2d):
     ) -> None:
         super().__init__(**_merged_arguments(conv, norm_cfg))
         _start_as_(self, conv)
-        self.merged = self.inherits = merged
+        self.inherits = merged
         if deploy:
             check_expansion(expansion)
             self.scaler = 0.0
@@ -143,7 +143,7 @@ class SequentialConv2d(HostConv2d, nn.Conv2d):
 
     def reset_branches(self) -> None:
         """Start the convolution as the merge of the pair, if asked for."""
-        if self.merged and not self.deploy:
+        if self.inherits and not self.deploy:
             self._take_merge_of(self.expand)
 
     def adapt_state(self, state: dict[str, Tensor], prefix: str) -> None:
@@ -161,7 +161,7 @@ class SequentialConv2d(HostConv2d, nn.Conv2d):
         start = copy.deepcopy(self)
         own = self.expand.state_dict()
         # A pair of another shape is for the loader to refuse, by name.
-        if self.merged and own.keys() == values.keys():
+        if self.inherits and own.keys() == values.keys():
             if all(values[key].shape == own[key].shape for key in own):
                 start.expand.load_state_dict(values)
                 start._take_merge_of(start.expand)
