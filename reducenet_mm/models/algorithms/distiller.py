@@ -164,12 +164,13 @@ def _warn_of_the_last_stage(
     backbone = getattr(architecture, 'backbone', nn.Identity())
     names = [name for name, _ in backbone.named_children()]
     present = {int(m[1]) for m in map(stage.fullmatch, names) if m}
-    if len(compared) > 1 and max(present, default=0) > max(compared):
+    last = max(present, default=0)
+    if len(compared) > 1 and last > max(compared):
+        presets = ' (presets: configs/_base_/distill/four_stages/)'
         print_log(
             f'model.distiller compares {sources}, but not the last stage, '
-            f'`backbone.layer{max(present)}`. Record it too, unless that is '
-            'meant; for four stages there are presets in '
-            'configs/_base_/distill/four_stages/.',
+            f'`backbone.layer{last}`. Record it too'
+            f'{presets if last == 4 else ""}, unless that is meant.',
             logger='current',
             level=logging.WARNING,
         )

@@ -5,18 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
-from mmrazor.models.algorithms import BaseAlgorithm
 from mmrazor.models.distillers import ConfigurableDistiller
 from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from ..checkpoint_checks import check_resumable
-from ..checkpoint_views import strip_prefix
 from ..supernet import STUDENT, TEACHER, View, apply_view, using_view
 from .distiller import (
     build_distiller,
@@ -29,14 +25,14 @@ from .inplace_settings import (
     check_inplace_settings,
 )
 from .position import Position
-from .settings import hand_over_preprocessor
+from .shared_supernet import SharedSupernet
 from .teacher_overlay import TeacherOverlay, call_with
 
 Losses = dict[str, Tensor]
 
 
 @MODELS.register_module()
-class InplaceDistill(BaseAlgorithm):
+class InplaceDistill(SharedSupernet):
     """Train teacher and student in one stage, on the same weights.
 
     Each step computes both networks in training mode and adds up
@@ -82,6 +78,8 @@ class InplaceDistill(BaseAlgorithm):
             architecture cannot be trained as both networks at once.
     """
 
+    teacher_overlay: TeacherOverlay  # always there
+
     def __init__(
         self,
         architecture: BaseModel | dict,
@@ -97,21 +95,19 @@ class InplaceDistill(BaseAlgorithm):
         check_inplace_settings(
             distiller, ramp, sandwich, teacher_weight, predict_view
         )
-        architecture, data_preprocessor = hand_over_preprocessor(
-            architecture, data_preprocessor
-        )
         super().__init__(
-            architecture, data_preprocessor, init_cfg, module_inplace
+            architecture,
+            predict_view,
+            data_preprocessor,
+            init_cfg,
+            module_inplace,
         )
         norms = check_inplace_architecture(self.architecture)
         apply_view(self.architecture, STUDENT)
         self.ramp = ramp
         self.sandwich = sandwich
         self.teacher_weight = teacher_weight
-        self.predict_view = predict_view
-        self.distillation_stopped = False  # MMRazor's StopDistillHook sets it
         self.position: Position | None = None  # InplaceHook sets it
-        self.distiller: ConfigurableDistiller | None = None
         if distiller is not None:
             self.distiller = build_distiller(
                 distiller, self.architecture, self.data_preprocessor
@@ -126,13 +122,6 @@ class InplaceDistill(BaseAlgorithm):
         super().init_weights()
         if not done:  # statistics too may come from a file
             self.teacher_overlay.copy_(self.architecture.state_dict())
-
-    def _load_from_state_dict(
-        self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any
-    ) -> None:
-        """Refuse, strictly, any state dict that is not this algorithm's."""
-        check_resumable(self.state_dict(), strip_prefix(state_dict, prefix))
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def check_ready(self) -> None:
         """Refuse ``SupernetSwitchHook``, which alone asks this.
@@ -182,23 +171,6 @@ class InplaceDistill(BaseAlgorithm):
                 "dict(type='InplaceHook') to custom_hooks."
             )
         return self.position
-
-    def teacher(
-        self, inputs: Tensor, data_samples: Any = None, mode: str = 'tensor'
-    ) -> Any:
-        """Call the teacher as it is now: no graph, eval mode.
-
-        Args:
-            inputs: Preprocessed batch, ``(N, C, H, W)``.
-            data_samples: As the architecture takes them.
-            mode: ``'tensor'`` or ``'predict'``.
-
-        Returns:
-            What the architecture returns. Nothing is updated.
-        """
-        return self.teacher_overlay.call(
-            self.architecture, inputs, data_samples, mode=mode
-        )
 
     def loss(
         self,
@@ -261,24 +233,6 @@ class InplaceDistill(BaseAlgorithm):
             if name in saved
         }
         return self._call(View.of_scaler(scaler), discarded, batch)
-
-    def extract_feat(self, *args: Any, **options: Any) -> Any:
-        """Return the architecture's features, as MMPretrain's tools ask.
-
-        Arguments are those of its own; at scaler 0 it is the student's.
-        """
-        return self.architecture.extract_feat(*args, **options)
-
-    def _forward(self, inputs: Tensor, data_samples: Any = None) -> Any:
-        return self._answer(inputs, data_samples, 'tensor')
-
-    def _predict(self, inputs: Tensor, data_samples: Any = None) -> Any:
-        return self._answer(inputs, data_samples, 'predict')
-
-    def _answer(self, inputs: Tensor, data_samples: Any, mode: str) -> Any:
-        if self.predict_view == 'teacher':
-            return self.teacher(inputs, data_samples, mode=mode)
-        return self.architecture(inputs, data_samples, mode=mode)
 
 
 def _statistics(architecture: nn.Module, norms: tuple[str, ...]) -> list[str]:

@@ -13,14 +13,12 @@ from typing import Any
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
-from mmrazor.models.algorithms import BaseAlgorithm
-from mmrazor.models.distillers import ConfigurableDistiller
 from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from ..checkpoint_checks import check_resumable, check_state_dict
-from ..checkpoint_views import read_state_dict, strip_prefix
+from ..checkpoint_checks import check_state_dict
+from ..checkpoint_views import read_state_dict
 from ..supernet import (
     STUDENT,
     adapt_state_dict,
@@ -41,15 +39,15 @@ from .settings import (
     check_has_branch,
     check_hooks_ran,
     check_settings,
-    hand_over_preprocessor,
 )
+from .shared_supernet import SharedSupernet
 from .student_start import load_student_init
 from .teacher_overlay import TeacherOverlay, changing_names
 from .weight_reuse import WeightReuse, describe_reuse
 
 
 @MODELS.register_module()
-class SupernetDistill(BaseAlgorithm):
+class SupernetDistill(SharedSupernet):
     """Train the student inside its own teacher.
 
     The teacher is the same instance with its branches on and its own values
@@ -112,18 +110,17 @@ class SupernetDistill(BaseAlgorithm):
         check_settings(
             policy, student_init, norm_stats, distiller, predict_view
         )
-        architecture, data_preprocessor = hand_over_preprocessor(
-            architecture, data_preprocessor
-        )
         super().__init__(
-            architecture, data_preprocessor, init_cfg, module_inplace
+            architecture,
+            predict_view,
+            data_preprocessor,
+            init_cfg,
+            module_inplace,
         )
         check_has_branch(self.architecture)
         self.teacher_ckpt = teacher_ckpt
         self.student_init = student_init
         self.norm_stats = norm_stats
-        self.predict_view = predict_view
-        self.distillation_stopped = False  # MMRazor's StopDistillHook sets it
         self.recalibrated = False  # SupernetSwitchHook sets it
         self.annealed = False  # ScalerScheduleHook sets it
         self._loaded = False
@@ -137,8 +134,6 @@ class SupernetDistill(BaseAlgorithm):
         self.moving_norms = find_moving_norms(
             self.architecture, norm_stats, self.fresh
         )
-        self.distiller: ConfigurableDistiller | None = None
-        self.teacher_overlay: TeacherOverlay | None = None
         if distiller is not None:
             self.distiller = build_distiller(
                 distiller, self.architecture, self.data_preprocessor
@@ -200,8 +195,6 @@ class SupernetDistill(BaseAlgorithm):
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any
     ) -> None:
-        """Refuse, strictly, any state dict that is not this algorithm's."""
-        check_resumable(self.state_dict(), strip_prefix(state_dict, prefix))
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._loaded = self.recalibrated = True
 
@@ -222,27 +215,13 @@ class SupernetDistill(BaseAlgorithm):
     def teacher(
         self, inputs: Tensor, data_samples: Any = None, mode: str = 'tensor'
     ) -> Any:
-        """Call the teacher: no graph, eval mode, nothing updated.
-
-        Args:
-            inputs: Preprocessed batch, ``(N, C, H, W)``.
-            data_samples: As the architecture takes them.
-            mode: ``'tensor'`` or ``'predict'``.
-
-        Returns:
-            What the architecture returns.
+        """Call the teacher, see ``SharedSupernet``.
 
         Raises:
             RuntimeError: If there is no distiller, or no teacher loaded.
         """
         self.check_ready()
-        if self.teacher_overlay is None:
-            raise RuntimeError(
-                'this stage has no teacher: model.distiller is None.'
-            )
-        return self.teacher_overlay.call(
-            self.architecture, inputs, data_samples, mode=mode
-        )
+        return super().teacher(inputs, data_samples, mode)
 
     def loss(
         self,
@@ -281,24 +260,6 @@ class SupernetDistill(BaseAlgorithm):
             **add_prefix(losses, 'student'),
             **add_prefix(distill_losses, 'distill'),
         }
-
-    def extract_feat(self, *args: Any, **options: Any) -> Any:
-        """Return the architecture's features, as MMPretrain's tools ask.
-
-        Arguments are those of its own; at scaler 0 it is the student's.
-        """
-        return self.architecture.extract_feat(*args, **options)
-
-    def _forward(self, inputs: Tensor, data_samples: Any = None) -> Any:
-        return self._answer(inputs, data_samples, 'tensor')
-
-    def _predict(self, inputs: Tensor, data_samples: Any = None) -> Any:
-        return self._answer(inputs, data_samples, 'predict')
-
-    def _answer(self, inputs: Tensor, data_samples: Any, mode: str) -> Any:
-        if self.predict_view == 'teacher':
-            return self.teacher(inputs, data_samples, mode=mode)
-        return self.architecture(inputs, data_samples, mode=mode)
 
     def train(self, mode: bool = True) -> SupernetDistill:
         """Set the mode; kept statistics and branches stay in eval mode."""

@@ -1,0 +1,102 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""What all algorithms share: one instance that answers as either network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.model import BaseModel
+from mmrazor.models.algorithms import BaseAlgorithm
+from mmrazor.models.distillers import ConfigurableDistiller
+from torch import Tensor, nn
+
+from ..checkpoint_checks import check_resumable
+from ..checkpoint_views import strip_prefix
+from .settings import hand_over_preprocessor
+from .teacher_overlay import TeacherOverlay
+
+
+class SharedSupernet(BaseAlgorithm):
+    """Teacher and student in one architecture, told apart by an overlay.
+
+    Subclasses set ``distiller`` and ``teacher_overlay``, where they have
+    them, and compute ``loss``.
+
+    Args:
+        architecture: Config or instance of the supernet.
+        predict_view: Which network validation, test and prediction answer
+            with, ``'student'`` or ``'teacher'``.
+        data_preprocessor: Defaults to the architecture's. A config is given
+            to the architecture unless that has one of its own.
+        init_cfg: As in MMEngine.
+        module_inplace: Leave in-place activations.
+    """
+
+    def __init__(
+        self,
+        architecture: BaseModel | dict,
+        predict_view: str,
+        data_preprocessor: dict | nn.Module | None,
+        init_cfg: dict | None,
+        module_inplace: bool,
+    ) -> None:
+        architecture, data_preprocessor = hand_over_preprocessor(
+            architecture, data_preprocessor
+        )
+        super().__init__(
+            architecture, data_preprocessor, init_cfg, module_inplace
+        )
+        self.predict_view = predict_view
+        self.distillation_stopped = False  # MMRazor's StopDistillHook sets it
+        self.distiller: ConfigurableDistiller | None = None
+        self.teacher_overlay: TeacherOverlay | None = None
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any
+    ) -> None:
+        """Refuse, strictly, any state dict that is not this algorithm's."""
+        check_resumable(self.state_dict(), strip_prefix(state_dict, prefix))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def teacher(
+        self, inputs: Tensor, data_samples: Any = None, mode: str = 'tensor'
+    ) -> Any:
+        """Call the teacher: no graph, eval mode, nothing updated.
+
+        Args:
+            inputs: Preprocessed batch, ``(N, C, H, W)``.
+            data_samples: As the architecture takes them.
+            mode: ``'tensor'`` or ``'predict'``.
+
+        Returns:
+            What the architecture returns.
+
+        Raises:
+            RuntimeError: If there is no distiller.
+        """
+        if self.teacher_overlay is None:
+            raise RuntimeError(
+                'this stage has no teacher: model.distiller is None.'
+            )
+        return self.teacher_overlay.call(
+            self.architecture, inputs, data_samples, mode=mode
+        )
+
+    def extract_feat(self, *args: Any, **options: Any) -> Any:
+        """Return the architecture's features, as MMPretrain's tools ask.
+
+        Arguments are those of its own; at scaler 0 it is the student's.
+        """
+        return self.architecture.extract_feat(*args, **options)
+
+    def _forward(self, inputs: Tensor, data_samples: Any = None) -> Any:
+        return self._answer(inputs, data_samples, 'tensor')
+
+    def _predict(self, inputs: Tensor, data_samples: Any = None) -> Any:
+        return self._answer(inputs, data_samples, 'predict')
+
+    def _answer(self, inputs: Tensor, data_samples: Any, mode: str) -> Any:
+        if self.predict_view == 'teacher':
+            return self.teacher(inputs, data_samples, mode=mode)
+        return self.architecture(inputs, data_samples, mode=mode)
