@@ -139,7 +139,16 @@ def test_the_means_are_quoted_from_the_campaign():
             text = f'{value["mean"]:+.2f} [{low:.2f}, {high:.2f}]'
             twice = one['control'] == 'plain_double'
             to = ' (to plain_double)' if twice else ''
-            assert quoted == f'{text}, {one["verdict"]}{to}'
+            wanted = f'{text}, {one["verdict"]}{to}'
+            for other in report['comparisons']:  # without its `lora`
+                if (other['arm'], other['control']) == (arm, 'soft_again'):
+                    found = other['difference']
+                    wanted += (
+                        f'; {found["mean"]:+.2f} [{found["low"]:.2f}, '
+                        f'{found["high"]:.2f}], {other["verdict"]} '
+                        '(to soft_again)'
+                    )
+            assert quoted == wanted
         for path in re.findall(r'`((?:_base_|pipelines)/[^`]+)`', where):
             assert list((ROOT / 'configs').glob(path)), path
 

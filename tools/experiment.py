@@ -40,8 +40,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('config', help='path of the campaign config')
     parser.add_argument(
         '--work-dir',
-        help='folder of all results; default: ./work_dirs/<name of the '
-        'campaign config>',
+        help='folder of all results; default: ./work_dirs/<folder of the '
+        'campaign config>-<its name>',
     )
     parser.add_argument(
         '--cfg-options',
@@ -89,12 +89,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Do whatever of the campaign is not done yet."""
     args = parse_args(argv)
-    default = Path('work_dirs') / Path(args.config).stem
-    work_dir = Path(args.work_dir or default)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with usage_errors('experiment.py'):
             campaign = read_campaign(args.config, args.cfg_options)
+            work_dir = Path(args.work_dir or f'work_dirs/{campaign.name}')
             checked_int('--processes', args.processes, 1)
             settings = Settings(
                 campaign.metric, args.processes, not args.no_test

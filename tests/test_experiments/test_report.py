@@ -65,6 +65,8 @@ def test_labels_are_moved_apart_in_order() -> None:
 
 
 def test_reading_when_a_control_wins(content: dict[str, Any]) -> None:
+    content['networks'][2]['standard_error'] = 0.1
+    content['networks'][1]['standard_error'] = 0.3
     text = plain_reading(content)
     assert '93.00 % on the 400 test images, 2.00 points below' in text
     assert '4.0 times fewer multiply-adds' in text
@@ -78,18 +80,32 @@ def test_reading_when_a_control_wins(content: dict[str, Any]) -> None:
     assert 'a control wins: plain' in text
     assert '+1.00 points to the best control' in text
     assert 'one seed (3), which says nothing about significance' in text
-    assert 'about 0.50 points' in text
-    assert 'Interrupted and continued: plain_restart;' in text
+    assert 'about 0.30 points' in text
+    assert text.endswith('Interrupted and continued: plain_restart.')
 
 
 def test_reading_when_the_student_wins(content: dict[str, Any]) -> None:
-    content['networks'][1]['accuracy'] = 94.5
+    content['networks'][1]['accuracy'] = 95.5
     content['networks'][0]['accuracy'] = 96.5
     text = plain_reading(content)
     assert 'the student is ahead of every control' in text
     assert 'a control wins' not in text
     assert 'clearly better' not in text
     assert 'significance' in text
+
+
+@pytest.mark.parametrize(
+    ('student', 'level'), [(92.57, False), (92.59, True), (95.41, True)]
+)
+def test_two_standard_errors_of_a_difference_decide(
+    content: dict[str, Any], student: float, level: bool
+) -> None:
+    """Both errors are 0.5, so it is 1.41 points around the control's 94."""
+    content['networks'][1]['accuracy'] = student
+    text = plain_reading(content)
+    assert ('are level' in text) == level
+    assert ('a control wins' in text) != level
+    assert ('within 1.41 points' in text) == level
 
 
 def test_reading_when_level_or_without_controls(

@@ -48,7 +48,7 @@ def test_the_student_ships(
     options = ['--cfg-options', *config.student_model]
     load_tool('export').main([*arguments, *options])
     Image.fromarray((load_digits().images[0] * 15).astype('uint8')).save(
-        'demo.png'
+        'your_image.png'
     )
     printed: list[int] = []
     exec(compile(python, 'README.md', 'exec'), {'print': printed.append})

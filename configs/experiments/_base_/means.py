@@ -149,7 +149,7 @@ arms = dict(
     from_wide=at_this_cost('from_wide'),
     from_itself=at_this_cost('from_itself'),
     # Weight reuse: none, on the labels alone, as published, and with soft
-    # labels.
+    # labels. What is not inherited begins as the teacher of that seed began.
     soft_only=student(options={'model.reuse.inherit': []}),
     inherit=student(options={'model.distiller': None}),
     june=student(reuse('published_june'), {'model.distiller': None}),
@@ -223,7 +223,9 @@ arms = dict(
         needs={'model.teacher_ckpt': 'grown'},
     ),
     # Claim 2: bigger networks learn better classifiers. All else is fresh and
-    # everything as long as `plain`, so that only the frozen values differ.
+    # everything as long as `plain`. The frozen values differ, and one thing
+    # more: of one seed, all begin as the `plain` run did whose classifier
+    # head_of_plain takes, which favours that one.
     # The random one starts as large as a layer with so many inputs usually
     # does, not at MMPretrain's 0.01, which nothing could make up for.
     head_of_teacher=frozen_head(

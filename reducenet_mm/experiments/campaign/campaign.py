@@ -139,8 +139,11 @@ def delete_checkpoints(
         for cell in cells
         if finished_record(records, cell.hash, test=True) is None
     ]
-    wanted = {cell.name for cell in waiting}
-    wanted |= {one.name for cell in waiting for one in cell.needs.values()}
+    wanted: set[str] = set()
+    while waiting:  # what is needed may have to be trained again itself
+        cell = waiting.pop()
+        wanted.add(cell.name)
+        waiting += cell.needs.values()
     for cell in cells:
         if cell.name not in wanted:
             for path in cell.folder.glob('epoch_*.pth'):

@@ -104,6 +104,13 @@ class Campaign:
     regime: dict[str, str]
     metric: str
 
+    @property
+    def name(self) -> str:
+        """Its folder and file, as in several folders lies a means.py."""
+        path = self.source.absolute()
+        folder = path.parent.name
+        return folder if path.stem == folder else f'{folder}-{path.stem}'
+
 
 def read_campaign(
     path: str | Path, options: Mapping[str, Any] | None = None

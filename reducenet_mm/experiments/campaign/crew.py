@@ -201,6 +201,8 @@ class Crew:
         job = Job(
             config=str(cell.arm.arm.config),
             options=cell.options,
+            inputs=tuple(cell.needs),
+            config_hash=cell.config_hash,
             folder=cell.folder,
             lock=f'{_slug(cell)}.work',
             locks=self.locks,
@@ -257,12 +259,10 @@ class Crew:
             arm=arm.name,
             seed=cell.seed,
             status=status,
-            hash=cell.hash,
             epochs=arm.epochs,
             own_multiply_adds=arm.own_multiply_adds,
             total_multiply_adds=arm.total_multiply_adds,
-            code=self._code,
-            **{k: v for k, v in content.items() if k != 'hash'},
+            **{'code': self._code, **content, 'hash': cell.hash},
         )
         self.ledger.append(record)
         self.tell(cell, record, self.ledger.read())

@@ -78,6 +78,7 @@ class Cell:
         seed: The seed.
         needs: The cells whose last checkpoints it starts from, by config
             key.
+        config_hash: Of its config, without the checkpoints it starts from.
         hash: Of its config and of the cells that it needs.
         folder: Where it is trained.
     """
@@ -85,6 +86,7 @@ class Cell:
     arm: PlannedArm
     seed: int
     needs: dict[str, Cell]
+    config_hash: str
     hash: str
     folder: Path
 
@@ -145,6 +147,7 @@ def plan_cells(
                 arm=one,
                 seed=seed,
                 needs=needs,
+                config_hash=content_hash(cfg),
                 hash=content_hash(content),
                 folder=work_dir / 'runs' / arm.name / f'seed{seed}',
             )

@@ -187,9 +187,13 @@ def _further_comparisons(content: Mapping[str, Any]) -> list[str]:
 
 def _drop_text(drop: Mapping[str, float]) -> str:
     """Return the accuracies around the switch: '93.1 → 10.2 → 88.0'."""
-    order = ('teacher', 'student', 'student_recalibrated')
-    values = [f'{drop[name]:.1f}' for name in order if name in drop]
-    return ' → '.join(values) or '-'
+    if not drop:
+        return '-'
+    order = ['teacher', 'student']
+    if 'student_recalibrated' in drop:
+        order.append('student_recalibrated')
+    values = [f'{drop[name]:.1f}' if name in drop else '-' for name in order]
+    return ' → '.join(values)
 
 
 def _use_of_test(content: Mapping[str, Any]) -> str:

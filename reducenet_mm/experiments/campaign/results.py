@@ -50,7 +50,7 @@ def collect(
     }
     failed = _failed(cells, records, found)
     content = dict(
-        campaign=campaign.source.stem,
+        campaign=campaign.name,
         metric=campaign.metric,
         compared='test' if test else 'validation',
         seeds=list(campaign.seeds),

@@ -27,9 +27,10 @@ from reducenet_mm.engine.checkpointing import newest_checkpoint
 from reducenet_mm.engine.training import SECTIONS, settle_training
 
 from ..processes import LOG, exclusive
-from ..records import read_marker, set_aside, write_marker
+from ..records import content_hash, read_marker, set_aside, write_marker
 from ..runs import STARTED
 from ..scalars import drop_shock, validation_curve
+from .code_version import code_version
 
 PRELOAD = (
     'reducenet_mm.experiments.campaign.worker',
@@ -52,6 +53,8 @@ class Job:
         config: Training config.
         options: Overrides of it, by dotted key; all checkpoints that it
             starts from are there.
+        inputs: Keys of these checkpoints.
+        config_hash: Of the config as it was planned, without them.
         folder: Where to train. Results of other work in it are set aside.
         lock: Name of the lock beside all folders that keeps others away.
         locks: Folder of that lock.
@@ -64,6 +67,8 @@ class Job:
 
     config: str
     options: dict[str, Any]
+    inputs: tuple[str, ...]
+    config_hash: str
     folder: Path
     lock: str
     locks: Path
@@ -90,13 +95,34 @@ def work(job: Job) -> None:
             set_aside(job.folder)
         job.folder.mkdir(parents=True, exist_ok=True)
         _redirect_output(job.folder / LOG)
-        sessions = 1
-        if started is not None and newest_checkpoint(job.folder) is not None:
-            sessions = int(started['sessions']) + 1
-        marker = dict(sessions=sessions)
+        if newest_checkpoint(job.folder) is None:
+            started = None
+        marker = session_marker(started, code_version())
         write_marker(job.folder, job.digest, marker, STARTED)
         outcome = _train_and_test(job)
         write_marker(job.folder, job.digest, {**marker, **outcome})
+
+
+def session_marker(
+    started: Mapping[str, Any] | None, code: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what a session leaves at its start.
+
+    Args:
+        started: What the one before it left; None if this is the first.
+        code: Version of the code of this session.
+
+    Returns:
+        ``sessions``, the count; ``code``; and ``begun_by``, the code of the
+        first session, where another one than this.
+    """
+    marker: dict[str, Any] = dict(sessions=1, code=code)
+    if started is not None:
+        marker['sessions'] = int(started['sessions']) + 1
+        first = started.get('begun_by', started.get('code', code))
+        if first != code:
+            marker['begun_by'] = first
+    return marker
 
 
 def _train_and_test(job: Job) -> dict[str, Any]:
@@ -131,7 +157,7 @@ def _train_and_test(job: Job) -> dict[str, Any]:
 
 def _prepare(job: Job, say: Callable[[str], Any]) -> Config:
     """Return the config that the Runner gets, every check passed."""
-    cfg = launch.read_config(job.config, job.options)
+    cfg = planned_config(job)
     cfg.launcher = 'none'
     cfg.work_dir = str(job.folder)
     preflight.check_sections(cfg, SECTIONS)
@@ -141,6 +167,23 @@ def _prepare(job: Job, say: Callable[[str], Any]) -> Config:
     cfg.resume = True
     settle_training(cfg, LOADERS, say, search=True)
     return cfg
+
+
+def planned_config(job: Job) -> Config:
+    """Read the config; it may have been edited since it was planned.
+
+    Raises:
+        RuntimeError: If it was: the result would not be what its hash says.
+    """
+    unset = {**job.options, **dict.fromkeys(job.inputs)}
+    content = launch.read_config(job.config, unset).to_dict()
+    if content_hash(content) != job.config_hash:
+        raise RuntimeError(
+            f'{job.config}, or a file that it inherits from, has changed '
+            'since this campaign was started. Start it again: it plans and '
+            'trains anew what has changed.'
+        )
+    return launch.read_config(job.config, job.options)
 
 
 def _numbers(metrics: Mapping[str, Any], wanted: str) -> dict[str, float]:

@@ -31,9 +31,10 @@ class WeightReuse:
     Args:
         inherit: Which parameters start with the teacher's values. ``'all'``:
             the student starts as the teacher without its branches. What is
-            left out starts as the architecture initialises it, and so does
-            a ``lora`` branch; ``[]`` is a fresh student. Buffers, such as a
-            norm's statistics, follow the parameters of their module.
+            left out starts as the architecture initialises it (if the seed
+            is the teacher's: as the teacher itself once started), and so
+            does a ``lora`` branch; ``[]`` is a fresh student. Buffers, such
+            as a norm's statistics, follow the parameters of their module.
         freeze: Which parameters do not train. ``'all'``: only the ``lora``
             branches do. ``expand`` branches do not train in a two-stage
             student unless ``train_branches`` is set.

@@ -1,0 +1,124 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""What a cell is trained with is what was planned, and its files stay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reducenet_mm.experiments.campaign.campaign import delete_checkpoints
+from reducenet_mm.experiments.campaign.config import read_campaign
+from reducenet_mm.experiments.campaign.crew import Settings
+from reducenet_mm.experiments.campaign.plan import (
+    Cell,
+    plan_arms,
+    plan_cells,
+)
+from reducenet_mm.experiments.campaign.worker import (
+    Job,
+    planned_config,
+    session_marker,
+)
+
+ROOT = Path(__file__).parents[2]
+DIGITS = ROOT / 'configs' / 'reducenet' / 'digits'
+CAMPAIGN = f"""
+seeds = [3]
+arms = dict(
+    small=dict(config='small.py'),
+    grown=dict(
+        config='{DIGITS}/reducenet8-w16-e4_digits_teacher.py', epochs=2,
+        needs=dict(load_from='small')),
+    student=dict(
+        config='{DIGITS}/reducenet8-w16-e4_digits_student.py', epochs=1,
+        needs={{'model.teacher_ckpt': 'grown'}}),
+)
+"""
+SMALL = f"_base_ = '{DIGITS}/plain8-w16_digits.py'\n"
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> dict[str, Cell]:
+    """A chain of three cells, each of which starts from the one before."""
+    (tmp_path / 'small.py').write_text(SMALL)
+    (tmp_path / 'chain.py').write_text(CAMPAIGN)
+    campaign = read_campaign(tmp_path / 'chain.py')
+    planned = plan_arms(campaign)
+    work_dir = tmp_path / 'work'
+    return {
+        cell.arm.name: cell for cell in plan_cells(campaign, planned, work_dir)
+    }
+
+
+def job_of(cell: Cell) -> Job:
+    return Job(
+        config=str(cell.arm.arm.config),
+        options=cell.options,
+        inputs=tuple(cell.needs),
+        config_hash=cell.config_hash,
+        folder=cell.folder,
+        lock='lock',
+        locks=cell.folder,
+        digest=cell.hash,
+        epochs=cell.arm.epochs,
+        metric='accuracy/top1',
+        test=True,
+        threads=1,
+    )
+
+
+def test_a_cell_is_trained_with_the_planned_config(cells) -> None:
+    cfg = planned_config(job_of(cells['student']))
+    assert cfg.model.teacher_ckpt == str(cells['grown'].checkpoint)
+    assert cfg.randomness.seed == 3
+    assert cfg.train_cfg.max_epochs == 1
+
+
+def test_a_config_edited_after_planning_is_refused(
+    cells, tmp_path: Path
+) -> None:
+    job = job_of(cells['small'])
+    assert planned_config(job).optim_wrapper.optimizer.lr != 0.5
+    edit = 'optim_wrapper = dict(optimizer=dict(lr=0.5))\n'
+    (tmp_path / 'small.py').write_text(SMALL + edit)
+    with pytest.raises(RuntimeError, match=r'small\.py.* has changed since'):
+        planned_config(job)
+
+
+def test_what_may_have_to_be_trained_again_is_kept(cells) -> None:
+    for cell in cells.values():
+        cell.folder.mkdir(parents=True)
+        cell.checkpoint.write_bytes(b'')
+    records = [
+        dict(hash=cells[name].hash, status='finished', test={}, seed=3)
+        for name in ('small', 'grown')
+    ]
+    settings = Settings('accuracy/top1')
+    delete_checkpoints(list(cells.values()), records, settings)
+    assert all(cell.checkpoint.is_file() for cell in cells.values())
+    student = dict(records[0], hash=cells['student'].hash)
+    delete_checkpoints(list(cells.values()), [*records, student], settings)
+    assert not any(cell.checkpoint.exists() for cell in cells.values())
+
+
+def test_a_session_says_whose_code_began() -> None:
+    old, new = dict(commit='a'), dict(commit='b')
+    first = session_marker(None, old)
+    assert first == dict(sessions=1, code=old)
+    assert session_marker(first, old) == dict(sessions=2, code=old)
+    second = session_marker(first, new)
+    assert second == dict(sessions=2, code=new, begun_by=old)
+    third = session_marker(second, dict(commit='c'))
+    assert third['begun_by'] == old and third['sessions'] == 3
+    # Left by a version that did not say whose code it was.
+    assert session_marker(dict(sessions=4), new) == dict(sessions=5, code=new)
+
+
+def test_no_two_campaigns_share_a_folder() -> None:
+    paths = sorted((ROOT / 'configs/experiments').glob('[!_]*/*.py'))
+    parts = {'teacher', 'plain', 'wide'}
+    campaigns = [path for path in paths if path.stem not in parts]
+    names = [read_campaign(path).name for path in campaigns]
+    assert len(names) >= 4 and len(set(names)) == len(names)
+    assert 'digits-few' in names and 'digits-few-means' in names
