@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmpretrain.models.utils.batch_augments import RandomBatchAugment
 from mmpretrain.structures import DataSample
@@ -269,3 +271,38 @@ def test_a_partly_fresh_student_alone_says_nothing_of_the_teacher(
     assert [s for s in log if 'switch/student/accuracy/top1' in s]
     assert not [s for s in log if 'switch/teacher/accuracy/top1' in s]
     assert not [s for s in log if 'teacher/accuracy/top1' in s]
+
+
+@HOOKS.register_module()
+class FirstImages(Hook):
+    """Keep the images of the first step of training."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == 0:
+            self.images = data_batch['inputs'].clone()
+
+
+def test_recalibration_takes_no_images_from_the_training(teacher, tmp_path):
+    """By iterations, a persistent worker has one order for both."""
+    seen = []
+    for workers in (0, 1):
+        runner = run(
+            'student',
+            tmp_path / str(workers),
+            **{
+                'model.teacher_ckpt': str(teacher[0]),
+                'model.norm_stats': 'recalibrated',
+                'train_cfg': dict(
+                    _delete_=True, by_epoch=False, max_iters=1, val_interval=1
+                ),
+                'param_scheduler': None,
+                'train_dataloader.num_workers': workers,
+                'train_dataloader.persistent_workers': workers > 0,
+                'custom_hooks': [
+                    dict(type='SupernetSwitchHook', recalib_samples=512),
+                    dict(type='FirstImages'),
+                ],
+            },
+        )
+        seen += [h.images for h in runner.hooks if isinstance(h, FirstImages)]
+    assert torch.equal(*seen)

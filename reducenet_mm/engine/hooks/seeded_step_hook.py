@@ -49,7 +49,7 @@ class SeededStepHook(Hook):
         saved = hub.runtime_info.get(SAMPLER_SEED, sampler.seed)
         if runner.iter > 0 and saved != sampler.seed:
             sampler.seed = saved
-            _fetch_anew(runner.train_loop)
+            fetch_anew(runner.train_loop)
         hub.update_info(SAMPLER_SEED, sampler.seed)
 
     def before_train_iter(
@@ -66,7 +66,7 @@ class SeededStepHook(Hook):
             torch.manual_seed(seed)
 
 
-def _fetch_anew(loop: BaseLoop) -> None:
+def fetch_anew(loop: BaseLoop) -> None:
     """Drop the images that a loop has asked for before its training began.
 
     ``IterBasedTrainLoop`` has its iterator from the start, and with it worker

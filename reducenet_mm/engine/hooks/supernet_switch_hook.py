@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -22,6 +23,8 @@ from reducenet_mm.models.supernet import (
     using_view,
 )
 from reducenet_mm.registry import HOOKS
+
+from .seeded_step_hook import fetch_anew
 
 TEACHER_METRICS = 'supernet_teacher_metrics'
 """Key in the message hub, so that a resumed run knows them too."""
@@ -72,6 +75,7 @@ class SupernetSwitchHook(Hook):
             size = loader.batch_size or loader.batch_sampler.batch_size
             batches = ceil(self.recalib_samples / (size * get_world_size()))
             recalibrate(model, loader, batches)
+            fetch_anew(runner.train_loop)
             measured['student_recalibrated'] = self._validate(runner, student)
         _log_switch(runner, measured)
 
@@ -112,7 +116,8 @@ def recalibrate(model: Any, loader: Iterable[Any], num_batches: int) -> None:
 
     They become the averages, over batches and processes, of the batches'
     means and variances ("Rethinking Batch in BatchNorm", 2021, section 3).
-    In place; nothing else of the model changes.
+    In place; nothing else of the model changes. Norms that predicting does
+    not execute, such as those of an auxiliary head, keep what they have.
 
     Args:
         model: The algorithm, not wrapped.
@@ -122,6 +127,7 @@ def recalibrate(model: Any, loader: Iterable[Any], num_batches: int) -> None:
     student = model.architecture
     norms = [student.get_submodule(name) for name in model.moving_norms]
     momentums = [norm.momentum for norm in norms]
+    before = [copy.deepcopy(norm.state_dict()) for norm in norms]
     model.eval()
     for norm in norms:
         norm.reset_running_stats()
@@ -130,8 +136,11 @@ def recalibrate(model: Any, loader: Iterable[Any], num_batches: int) -> None:
     with _unmixed(model.data_preprocessor) as preprocess:
         for batch in islice(loader, num_batches):
             student(**preprocess(batch, True))
-    for norm, momentum in zip(norms, momentums, strict=True):
+    for norm, momentum, state in zip(norms, momentums, before, strict=True):
         norm.momentum = momentum
+        if norm.num_batches_tracked == 0:
+            norm.load_state_dict(state)
+            continue
         all_reduce(norm.running_mean, op='mean')
         all_reduce(norm.running_var, op='mean')
     model.recalibrated = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
@@ -26,7 +27,7 @@ from .inplace_settings import (
 )
 from .position import Position
 from .shared_supernet import SharedSupernet
-from .teacher_overlay import TeacherOverlay, call_with
+from .teacher_overlay import TeacherOverlay, call_with, other_buffers
 
 Losses = dict[str, Tensor]
 
@@ -236,8 +237,8 @@ class InplaceDistill(SharedSupernet):
 
 
 def _statistics(architecture: nn.Module, norms: tuple[str, ...]) -> list[str]:
-    """Return the keys of the statistics of ``norms``."""
-    return [
+    """Return the keys of the statistics of ``norms``, and of such buffers."""
+    return other_buffers(architecture) + [
         key
         for norm in norms
         for key, _ in architecture.get_submodule(norm).named_buffers(norm)
@@ -246,7 +247,17 @@ def _statistics(architecture: nn.Module, norms: tuple[str, ...]) -> list[str]:
 
 def _scaled(losses: Losses, weight: float) -> Losses:
     """Multiply what is summed, by MMEngine's rule: names with "loss"."""
-    return {k: v * weight if 'loss' in k else v for k, v in losses.items()}
+    return {
+        key: _times(value, weight) if 'loss' in key else value
+        for key, value in losses.items()
+    }
+
+
+def _times(loss: Any, weight: float) -> Any:
+    """Weight a loss, which may be a list: detectors have one a level."""
+    if isinstance(loss, (list, tuple)):
+        return [_times(one, weight) for one in loss]
+    return loss * weight
 
 
 def _named(losses: Mapping[str, Losses]) -> Losses:

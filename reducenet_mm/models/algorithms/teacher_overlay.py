@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..supernet import TEACHER, is_branch_key, is_lora_key, using_view
 
@@ -151,8 +152,25 @@ def changing_names(
         return list(student)
     # A tensor may have several keys, and changes under all of them.
     changing = {id(p) for p in architecture.parameters() if p.requires_grad}
+    changing |= {id(student[key]) for key in other_buffers(architecture)}
     changing |= {id(student[key]) for key in fresh}
     for norm in norms:
         buffers = architecture.get_submodule(norm).buffers()
         changing |= {id(buffer) for buffer in buffers}
     return [key for key in student if id(student[key]) in changing]
+
+
+def other_buffers(architecture: nn.Module) -> list[str]:
+    """Return the keys of the student's buffers that no batch norm holds.
+
+    Nobody can tell which of them move in training: those of an instance norm
+    that tracks statistics do, and a codebook; a position index does not.
+    """
+    saved = architecture.state_dict()
+    return [
+        key
+        for prefix, module in architecture.named_modules()
+        if not isinstance(module, _BatchNorm)
+        for key, _ in module.named_buffers(prefix, recurse=False)
+        if key in saved and not is_branch_key(key) and not is_lora_key(key)
+    ]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from mmcv.cnn import build_activation_layer, build_conv_layer, build_norm_layer
-from mmengine.model import constant_init
+from mmengine.model import PretrainedInit, constant_init
 from mmpretrain.models.backbones.resnet import BasicBlock, ResNet
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
@@ -145,11 +145,11 @@ class PlainResNet(Deployable, ResNet):
                     constant_init(module.conv2, 0)
 
     def _is_pretrained(self) -> bool:
+        """Whether values come from a file, in any form MMEngine takes."""
         init_cfg = self.init_cfg
-        return (
-            isinstance(init_cfg, Mapping)
-            and init_cfg.get('type') == 'Pretrained'
-        )
+        many = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
+        kinds = [one.get('type') for one in many if isinstance(one, Mapping)]
+        return any(kind in ('Pretrained', PretrainedInit) for kind in kinds)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any

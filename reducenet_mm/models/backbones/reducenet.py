@@ -141,6 +141,7 @@ class ReduceNet(PlainResNet):
 
     def init_weights(self) -> None:
         """Initialise as MMPretrain does, then the branches' output scale."""
+        already = self.is_init
         super().init_weights()
-        if not self._is_pretrained():
+        if not already and not self._is_pretrained():
             reset_branches(self)
