@@ -100,7 +100,7 @@ def test_a_killed_pipeline_is_continued(finished: SimpleNamespace) -> None:
     sessions = {name: run['sessions'] for name, run in finished.runs.items()}
     assert sessions == dict(teacher=1, student=2, plain=1, plain_restart=1)
     assert '--resume' in finished.runs['student']['command']
-    assert 'continued: student;' in finished.report['reading']
+    assert 'continued: student.' in finished.report['reading']
 
 
 def test_every_epoch_was_validated(finished: SimpleNamespace) -> None:
