@@ -275,7 +275,8 @@ def test_a_start_is_killed_at_its_share_of_the_references(
     wait = [sys.executable, '-c', 'import time; time.sleep(60)']
     with Session(wait, folder) as session:
         assert hit(session, kill, PACE)
-    assert 0.3 <= kill.seconds <= time.monotonic() - began < 10
+    took = time.monotonic() - began
+    assert 0.3 <= kill.seconds <= took + 5e-4 < 10  # it is rounded
     assert (kill.iteration, kill.hit_write) == (0, False)
     assert kill.counts()
 
