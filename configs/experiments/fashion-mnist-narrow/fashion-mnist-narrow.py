@@ -1,7 +1,7 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-# Run it by tools/experiment.py. The main questions where a narrow network has
-# learnt all it can and a teacher knows clearly more: does the student gain
-# from soft labels, from the teacher's weights, from the supernet?
+# Run it by tools/experiment.py. The main questions on a network that is meant
+# to lack capacity: does the student gain from soft labels, from the teacher's
+# weights, from the supernet? docs/results.md says how far that was reached.
 _base_ = '../_base_/means.py'
 
 arms = dict(

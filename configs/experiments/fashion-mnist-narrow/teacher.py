@@ -1,7 +1,7 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
 # 10,000 training images for a network so narrow (1, 2 and 4 channels) that it
-# cannot learn them all: it saturates for want of capacity, not of images, and
-# branches help. Shrunk to 14x14 so that five seeds fit two CPU cores.
+# is meant to saturate for want of capacity, not of images, and branches to
+# help. Shrunk to 14x14 so that five seeds fit two CPU cores.
 _base_ = '../fashion-mnist-few/teacher.py'
 
 train_pipeline = [
