@@ -171,13 +171,13 @@ def test_frozen_classifiers_are_whose_they_are_said_to_be(
     key = 'head.fc.weight'
     for name, source in (
         ('head_of_teacher', 'teacher_e8'),
-        ('head_of_plain', 'plain'),
+        ('head_of_plain', 'plain_elsewhere'),
     ):
         assert torch.equal(runs.after[name][key], runs.after[source][key])
     random = runs.after['head_of_random'][key]
     # Kaiming's: sqrt(2 / inputs); MMPretrain's default would be 0.01.
     assert float(random.std()) == pytest.approx((2 / 16) ** 0.5, rel=0.15)
-    # All else starts alike.
+    # All else starts alike, and not where either classifier was learned.
     first, *others = (
         runs.watches[f'head_of_{one}'].before
         for one in ('teacher', 'plain', 'random')
@@ -185,6 +185,32 @@ def test_frozen_classifiers_are_whose_they_are_said_to_be(
     body = [key for key in first if not key.startswith('head')]
     for other in others:
         assert all(torch.equal(first[key], other[key]) for key in body)
+    for source in ('teacher_e8', 'plain_elsewhere'):
+        start = runs.watches[source].before
+        assert_other_draws(first, start, body)
+
+
+def test_a_student_may_begin_elsewhere_than_its_teacher(
+    runs: SimpleNamespace,
+) -> None:
+    teacher = runs.watches['teacher_e8'].before
+    same = runs.watches['soft_only'].before
+    weights = [key for key in same if '.expand.' not in key]
+    assert all(torch.equal(teacher[key], same[key]) for key in weights)
+    elsewhere = runs.watches['soft_elsewhere'].before
+    assert_other_draws(same, elsewhere, weights)
+
+
+def assert_other_draws(
+    one: dict[str, Tensor], other: dict[str, Tensor], keys: list[str]
+) -> None:
+    """Check that all drawn values differ, and are spread alike."""
+    drawn = [key for key in keys if one[key].dim() > 1]
+    assert drawn
+    for key in drawn:
+        assert not torch.isclose(one[key], other[key]).any(), key
+        spread = float(other[key].std() / one[key].std())
+        assert 0.7 < spread < 1.4, (key, spread)
 
 
 def test_what_is_grown_starts_as_the_small_network(

@@ -105,6 +105,13 @@ def block_teacher(name: str) -> dict:
     )
 
 
+def elsewhere() -> list[dict]:
+    """MMPretrain's initialisation, drawn twice: alike, but other values."""
+    conv = dict(type='Kaiming', layer=['Conv2d'])
+    norm = dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm'])
+    return [conv, conv, norm]
+
+
 def frozen_head(needs: dict | None = None, **init_cfg: object) -> dict:
     """A plain network, trained on the labels, but for its classifier."""
     return dict(
@@ -149,8 +156,15 @@ arms = dict(
     from_wide=at_this_cost('from_wide'),
     from_itself=at_this_cost('from_itself'),
     # Weight reuse: none, on the labels alone, as published, and with soft
-    # labels. What is not inherited begins as the teacher of that seed began.
+    # labels. What is not inherited begins as the teacher of that seed began,
+    # except in soft_elsewhere.
     soft_only=student(options={'model.reuse.inherit': []}),
+    soft_elsewhere=student(
+        options={
+            'model.reuse.inherit': [],
+            'model.architecture.backbone.init_cfg': elsewhere(),
+        }
+    ),
     inherit=student(options={'model.distiller': None}),
     june=student(reuse('published_june'), {'model.distiller': None}),
     classifier_only=student(
@@ -223,9 +237,8 @@ arms = dict(
         needs={'model.teacher_ckpt': 'grown'},
     ),
     # Claim 2: bigger networks learn better classifiers. All else is fresh and
-    # everything as long as `plain`. The frozen values differ, and one thing
-    # more: of one seed, all begin as the `plain` run did whose classifier
-    # head_of_plain takes, which favours that one.
+    # everything as long as `plain`; the frozen values alone differ. All three
+    # come from elsewhere than where the networks that take them begin.
     # The random one starts as large as a layer with so many inputs usually
     # does, not at MMPretrain's 0.01, which nothing could make up for.
     head_of_teacher=frozen_head(
@@ -233,8 +246,12 @@ arms = dict(
         type='Pretrained',
         prefix='head.',
     ),
+    plain_elsewhere=dict(
+        config='plain.py',
+        cfg_options={'model.backbone.init_cfg': elsewhere()},
+    ),
     head_of_plain=frozen_head(
-        {'model.head.init_cfg.checkpoint': 'plain'},
+        {'model.head.init_cfg.checkpoint': 'plain_elsewhere'},
         type='Pretrained',
         prefix='head.',
     ),
@@ -253,6 +270,8 @@ comparisons = [
         and arm.get('control') == 'plain_matched'
     ],
     ('soft_only', 'fresh_e8'),
+    ('soft_only', 'soft_elsewhere'),
+    ('soft_elsewhere', 'fresh_e8'),
     ('linear', 'learned_mask'),
     ('lora_kxk', 'soft_again'),
     ('lora_weight', 'soft_again'),
