@@ -206,7 +206,7 @@ def printed(folder: Path, report: Record) -> tuple[set[str], list[str]]:
             ratio = costs[control] / costs[arm]
             if abs(ratio - 1) > 0.05:
                 text += f' ({ratio:.2f} times its cost)'
-        if arm in cells:
+        if arm in cells or pair.get('later'):
             lines.append(f'- {arm}: {text}: {said}')
         else:
             cells[arm] = f'{text} | {said}'

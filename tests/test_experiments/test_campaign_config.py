@@ -90,6 +90,8 @@ def test_arms_come_after_what_they_depend_on(source: Path) -> None:
         ({'regime.teacher': 'x'}, '`regime.teacher` must name an arm'),
         ({'comparisons': ['last']}, r'`comparisons\[0\]` must be a pair'),
         ({'comparisons': [('last', 'plain')]}, 'more than once'),
+        ({'later_comparisons': [('last', 'soft')]}, 'more than once'),
+        ({'later_comparisons': 'last'}, '`later_comparisons` must be a list'),
         ({'arms.a-b': dict(config='a.py')}, "an arm's name is letters"),
         ({'arms.soft.config': None}, '`arms.soft.config` must be a string'),
     ],

@@ -56,6 +56,7 @@ def comparison(
         verdict=difference.verdict,
         cost_ratio=1.004 if matched else 0.5,
         matched=matched,
+        later=False,
     )
 
 
@@ -112,7 +113,27 @@ def test_the_regime_comes_first_and_other_pairs_after_the_table(
     assert lines[0] == '# Campaign tiny'
     assert lines[2] == content['regime']['sentence']
     assert 'soft) minus plain is +1.02' in lines[2]
-    assert '- soft: +1.04 [0.85, 1.23] to restart: better' in lines
+    further = lines.index('Further comparisons:')
+    pair = '- soft: +1.04 [0.85, 1.23] to restart: better'
+    assert lines[further + 2] == pair
+
+
+def test_what_was_asked_later_is_in_a_list_of_its_own(
+    content: dict[str, Any],
+) -> None:
+    for one in content['comparisons'][1:]:
+        one['later'] = True
+    lines = markdown(content).splitlines()
+    assert 'Further comparisons:' not in lines
+    asked = lines.index('Chosen after a look at results:')
+    assert lines[asked + 2 : asked + 5] == [
+        '- restart: -0.02 [-0.16, 0.12] to plain (0.50 times its cost): '
+        'inconclusive',
+        '- soft: +1.04 [0.85, 1.23] to restart: better',
+        '',
+    ]
+    _, restart, soft = table_rows(content)
+    assert restart[3:5] == ('-', '-') and soft[4] == 'better'
 
 
 def test_notes_tell_matches_code_and_what_is_missing(
@@ -121,6 +142,10 @@ def test_notes_tell_matches_code_and_what_is_missing(
     text = '\n'.join(notes(content))
     assert 'plain 1.004 times soft; restart 1.004 times soft.' in text
     assert '15 cell(s) by abc with uncommitted changes; torch 2.' in text
+    begun = dict(packages=dict(torch='2'), commit='old', dirty=False)
+    content['code'][0].update(dirty=False, begun_by=begun)
+    text = '\n'.join(notes(content))
+    assert '15 cell(s) by abc, begun by old; torch 2.' in text
     assert 'answered the test set once' in text
     assert '\nSeeds change initialisation, order and augmentation, not' in text
     assert 'Without a result' not in text and 'Failed' not in text

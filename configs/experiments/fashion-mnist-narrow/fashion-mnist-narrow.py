@@ -24,3 +24,4 @@ comparisons = [
     ('soft_e8', 'fresh_e8'),
     ('soft_only', 'fresh_e8'),
 ]
+later_comparisons = []

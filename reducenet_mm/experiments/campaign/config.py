@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ CAMPAIGN_KEYS = {
     'arms',
     'cfg_options',
     'comparisons',
+    'later_comparisons',
     'metric',
     'regime',
     'seeds',
@@ -37,6 +39,9 @@ ARM_KEYS = {
 REGIME_KEYS = {'control', 'doubled', 'teacher'}
 SET_BY_CAMPAIGN = {'load_from', 'randomness.seed', 'resume', 'work_dir'}
 """Training options that a campaign decides itself."""
+
+Pair = tuple[str, str]
+"""An arm and the one that it is compared with."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,7 @@ class Campaign:
         seeds: Each arm is trained once with each.
         arms: By name, in the config's order.
         comparisons: Pairs of an arm and its control.
+        later_comparisons: More of them, chosen after a look at results.
         regime: Arms that tell in which regime the campaign is: 'control',
             'doubled' (the control at twice the cost) and 'teacher'.
         metric: The logged metric, in percent, that is compared.
@@ -100,7 +106,8 @@ class Campaign:
     source: Path
     seeds: tuple[int, ...]
     arms: dict[str, Arm]
-    comparisons: tuple[tuple[str, str], ...]
+    comparisons: tuple[Pair, ...]
+    later_comparisons: tuple[Pair, ...]
     regime: dict[str, str]
     metric: str
 
@@ -141,11 +148,13 @@ def read_campaign(
         for key, name in arm.named():
             _check_arm(f'arms.{arm.name}.{key}', name, arms)
     in_order(arms)
+    comparisons, later = _comparisons(content, arms)
     return Campaign(
         source=source,
         seeds=_seeds(content.get('seeds')),
         arms=arms,
-        comparisons=_comparisons(content.get('comparisons', ()), arms),
+        comparisons=comparisons,
+        later_comparisons=later,
         regime=_regime(content.get('regime') or {}, arms),
         metric=str(content.get('metric', 'accuracy/top1')),
     )
@@ -291,27 +300,34 @@ def _seeds(value: Any) -> tuple[int, ...]:
 
 
 def _comparisons(
-    value: Any, arms: Mapping[str, Arm]
-) -> tuple[tuple[str, str], ...]:
-    """Return every arm with its control, and the pairs in ``value``."""
-    pairs = [(arm.name, arm.control) for arm in arms.values() if arm.control]
+    content: Mapping[str, Any], arms: Mapping[str, Arm]
+) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
+    """Return the planned pairs, those of the arms first, and the later."""
+    planned = [(arm.name, arm.control) for arm in arms.values() if arm.control]
+    planned += _pairs('comparisons', content, arms)
+    later = _pairs('later_comparisons', content, arms)
+    for (arm, control), times in Counter([*planned, *later]).items():
+        if arm == control or times > 1:
+            raise ValueError(
+                f'{arm!r} is compared with {control!r} more than once, or '
+                'with itself. Correct `comparisons`, `later_comparisons` or '
+                'the `control` keys.'
+            )
+    return tuple(planned), tuple(later)
+
+
+def _pairs(
+    key: str, content: Mapping[str, Any], arms: Mapping[str, Arm]
+) -> list[Pair]:
+    value = content.get(key, ())
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise ValueError(
-            f'`comparisons` must be a list of pairs, got {value!r}.'
-        )
+        raise ValueError(f'`{key}` must be a list of pairs, got {value!r}.')
     for index, pair in enumerate(value):
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
             raise ValueError(
-                f'`comparisons[{index}]` must be a pair (arm, control), got '
+                f'`{key}[{index}]` must be a pair (arm, control), got '
                 f'{pair!r}.'
             )
         for name in pair:
-            _check_arm(f'comparisons[{index}]', name, arms)
-        pairs.append((pair[0], pair[1]))
-    for arm, control in pairs:
-        if arm == control or pairs.count((arm, control)) > 1:
-            raise ValueError(
-                f'{arm!r} is compared with {control!r} more than once, or '
-                'with itself. Correct `comparisons` or the `control` keys.'
-            )
-    return tuple(pairs)
+            _check_arm(f'{key}[{index}]', name, arms)
+    return [(arm, control) for arm, control in value]

@@ -79,14 +79,20 @@ def campaign_figure(content: Mapping[str, Any]) -> str:
         return as_svg(figure)
 
 
-def _compared(content: Mapping[str, Any]) -> dict[str, Item]:
-    """Return, by arm, the comparisons of the table that have a result."""
+def main_comparisons(content: Mapping[str, Any]) -> dict[str, Item]:
+    """Return, by arm, its first comparison that was planned."""
     first: dict[str, Item] = {}
     for comparison in content['comparisons']:
-        first.setdefault(comparison['arm'], comparison)
+        if not comparison['later']:
+            first.setdefault(comparison['arm'], comparison)
+    return first
+
+
+def _compared(content: Mapping[str, Any]) -> dict[str, Item]:
+    """Return, by arm, the comparisons of the table that have a result."""
     return {
         name: comparison
-        for name, comparison in first.items()
+        for name, comparison in main_comparisons(content).items()
         if comparison['difference'] is not None
     }
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from reducenet_mm.export.files import write_atomically, write_json
 
 from ..text import amount
-from .figure import campaign_figure
+from .figure import campaign_figure, main_comparisons
 from .plan import PlannedArm
 from .regime import interval_text
 from .statistics import CONFIDENCE, LEAST_SEEDS
@@ -50,9 +50,11 @@ def markdown(content: Mapping[str, Any]) -> str:
     lines.append(f'| {" | ".join(headings)} |')
     lines.append('|---|' + '---:|' * (len(headings) - 1))
     lines += [f'| {" | ".join(row)} |' for row in table_rows(content)]
-    extra = _further_comparisons(content)
-    if extra:
-        lines += ['', 'Further comparisons:', '', *extra]
+    planned, later = _further_comparisons(content)
+    if planned:
+        lines += ['', 'Further comparisons:', '', *planned]
+    if later:
+        lines += ['', 'Chosen after a look at results:', '', *later]
     lines += ['', *(f'- {note}' for note in notes(content)), '']
     lines += ['```', content['command'], '```', '']
     return '\n'.join(lines)
@@ -60,12 +62,10 @@ def markdown(content: Mapping[str, Any]) -> str:
 
 def table_rows(content: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return the report's table as text, one tuple for each arm."""
-    first: dict[str, Mapping[str, Any]] = {}
-    for comparison in content['comparisons']:
-        first.setdefault(comparison['arm'], comparison)
+    main = main_comparisons(content)
     rows: list[tuple[str, ...]] = []
     for arm in content['arms']:
-        difference, verdict = _difference(first.get(arm['name']))
+        difference, verdict = _difference(main.get(arm['name']))
         training = amount(arm['total_multiply_adds'])
         rows.append(
             (
@@ -173,16 +173,20 @@ def _difference(comparison: Mapping[str, Any] | None) -> tuple[str, str]:
     return text, str(comparison['verdict'])
 
 
-def _further_comparisons(content: Mapping[str, Any]) -> list[str]:
-    """Return one item for each comparison that is not in the table."""
-    seen: set[str] = set()
-    items = []
+def _further_comparisons(
+    content: Mapping[str, Any],
+) -> tuple[list[str], list[str]]:
+    """Return an item for each comparison not in the table: planned, later."""
+    main = main_comparisons(content).values()
+    planned, later = [], []
     for comparison in content['comparisons']:
-        if comparison['arm'] in seen:
-            difference, verdict = _difference(comparison)
-            items.append(f'- {comparison["arm"]}: {difference}: {verdict}')
-        seen.add(comparison['arm'])
-    return items
+        difference, verdict = _difference(comparison)
+        item = f'- {comparison["arm"]}: {difference}: {verdict}'
+        if comparison['later']:
+            later.append(item)
+        elif comparison not in main:
+            planned.append(item)
+    return planned, later
 
 
 def _drop_text(drop: Mapping[str, float]) -> str:
@@ -235,8 +239,13 @@ def _provenance(content: Mapping[str, Any]) -> list[str]:
         packages = ', '.join(
             f'{name} {number}' for name, number in code['packages'].items()
         )
-        commit = code['commit'] or 'no git checkout'
-        if code['dirty']:
-            commit += ' with uncommitted changes'
-        found.append(f'{code["cells"]} cell(s) by {commit}; {packages}.')
+        commits = _commit(code)
+        if 'begun_by' in code:
+            commits += f', begun by {_commit(code["begun_by"])}'
+        found.append(f'{code["cells"]} cell(s) by {commits}; {packages}.')
     return found
+
+
+def _commit(code: Mapping[str, Any]) -> str:
+    commit = code['commit'] or 'no git checkout'
+    return f'{commit} with uncommitted changes' if code['dirty'] else commit

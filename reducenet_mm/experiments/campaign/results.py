@@ -56,13 +56,17 @@ def collect(
         seeds=list(campaign.seeds),
         command=shell_command(sys.argv[:1] + sys.argv),
         counted=COUNTED,
-        code=_distinct([one['code'] for one in found.values() if one]),
+        code=_distinct([_code(one) for one in found.values() if one]),
         arms=[
             _arm(planned[name], done[name], values[name]) for name in planned
         ],
         comparisons=[
-            _comparison(planned[arm], planned[control], values)
-            for arm, control in campaign.comparisons
+            _comparison(planned[arm], planned[control], values, later)
+            for later, pairs in (
+                (False, campaign.comparisons),
+                (True, campaign.later_comparisons),
+            )
+            for arm, control in pairs
         ],
         open=[
             name
@@ -143,6 +147,7 @@ def _comparison(
     arm: PlannedArm,
     control: PlannedArm,
     values: Mapping[str, Mapping[int, float]],
+    later: bool,
 ) -> dict[str, Any]:
     difference = paired_difference(values[arm.name], values[control.name])
     ratio = control.total_multiply_adds / arm.total_multiply_adds
@@ -153,6 +158,7 @@ def _comparison(
         verdict=None if difference is None else difference.verdict,
         cost_ratio=ratio,
         matched=abs(ratio - 1) <= MATCHED,
+        later=later,
     )
 
 
@@ -168,6 +174,13 @@ def _mean_drop(records: Sequence[Record]) -> dict[str, float]:
         name: fmean(drop[name] for drop in drops if name in drop)
         for name in names
     }
+
+
+def _code(record: Record) -> dict[str, Any]:
+    """Return the version of the code that finished, and that began, a cell."""
+    if 'begun_by' in record:
+        return dict(record['code'], begun_by=record['begun_by'])
+    return dict(record['code'])
 
 
 def _distinct(items: Sequence[Record]) -> list[dict[str, Any]]:
