@@ -6,7 +6,8 @@ Reason: three of MMRazor's quantisation modules ask at import whether torch is
 (open-mmlab/mmrazor issues 615 and 632); and its ``BaseAlgorithm`` looks for
 ``typing.OrderedDict`` where torch >= 2.5 keeps a plain ``dict``, so that
 ``module_inplace=False`` silently does nothing; and its ``L2Loss`` takes no
-feature in another layout, such as ``channels_last``. Versions: mmrazor 1.0.0,
+feature in another layout, such as ``channels_last``, and normalises one that
+is zero, such as a dead layer's, to NaN. Versions: mmrazor 1.0.0,
 its last release. Quantisation is not available either way and not used here.
 
 An import hook touches the modules named in the two tables below and no
@@ -41,12 +42,11 @@ def _search_plain_dicts(base: ModuleType) -> None:
     vars(base)['OrderedDict'] = dict
 
 
-def _accept_any_layout(l2_loss: ModuleType) -> None:
-    """Let ``L2Loss`` flatten features that are not contiguous."""
-    loss = l2_loss.L2Loss
-    normalize = loss.normalize_feature
-    loss.normalize_feature = lambda self, feature: normalize(
-        self, feature.contiguous()
+def _normalise_any_feature(l2_loss: ModuleType) -> None:
+    """Let ``L2Loss`` take features that are zero or not contiguous."""
+    normalize = l2_loss.torch.nn.functional.normalize
+    l2_loss.L2Loss.normalize_feature = lambda self, feature: (
+        normalize(feature.flatten(1), dim=1) * self.mult
     )
 
 
@@ -57,7 +57,7 @@ def _register_algorithms(models: ModuleType) -> None:
 
 _AFTER_IMPORT: dict[str, Callable[[ModuleType], None]] = {
     'mmrazor.models.algorithms.base': _search_plain_dicts,
-    'mmrazor.models.losses.l2_loss': _accept_any_layout,
+    'mmrazor.models.losses.l2_loss': _normalise_any_feature,
     'mmrazor.models': _register_algorithms,
 }
 

@@ -77,8 +77,9 @@ def resolve_checkpoint(path: str, config_key: str) -> str:
     """
     if osp.isdir(path):
         latest = find_latest_checkpoint(path)
-        if latest is not None and not osp.exists(latest):
-            latest = osp.join(path, osp.basename(latest))  # a moved run
+        if latest is not None:  # of a moved or copied run, the file in it
+            here = osp.join(path, osp.basename(latest))
+            latest = here if osp.exists(here) else latest
         if latest is None or not osp.exists(latest):
             raise FileNotFoundError(
                 f'{config_key}={path!r} is a directory without a finished '

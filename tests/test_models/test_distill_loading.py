@@ -44,6 +44,21 @@ def test_a_work_dir_means_its_last_checkpoint(
     assert_teacher_is(algorithm, teacher_copy(classifier))
 
 
+def test_a_copied_work_dir_means_its_own_checkpoint(
+    build, classifier, save, tmp_path
+):
+    (tmp_path / 'original').mkdir()
+    original = save(classifier, 'original/epoch_3.pth')
+    state = torch.load(original)
+    state['state_dict']['head.fc.weight'].add_(1)
+    (tmp_path / 'copy').mkdir()
+    torch.save(state, tmp_path / 'copy/epoch_3.pth')
+    (tmp_path / 'copy/last_checkpoint').write_text(original)
+    algorithm = build(load=False, teacher_ckpt=str(tmp_path / 'copy'))
+    own = algorithm.architecture.head.fc.weight
+    assert torch.equal(own, state['state_dict']['head.fc.weight'])
+
+
 @pytest.mark.parametrize(
     ('other', 'message'),
     [

@@ -189,3 +189,12 @@ def test_features_may_have_any_layout():
     difference = one.flatten(1) / one.flatten(1).norm(dim=1, keepdim=True)
     difference -= two.flatten(1) / two.flatten(1).norm(dim=1, keepdim=True)
     torch.testing.assert_close(loss(one, two), (difference**2).sum() / 3)
+
+
+def test_a_feature_of_zeros_is_as_far_as_any_other_is_long():
+    loss = MODELS.build(dict(type='L2Loss', normalize=True))
+    dead = torch.zeros(2, 4, requires_grad=True)
+    value = loss(dead, torch.rand(2, 4))
+    value.backward()
+    assert value.item() == pytest.approx(1)
+    assert torch.isfinite(dead.grad).all()

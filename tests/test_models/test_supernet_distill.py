@@ -124,6 +124,25 @@ def test_a_recorder_of_the_students_tensor_for_the_teachers_is_refused(build):
             build(distiller=distiller)
 
 
+@pytest.mark.parametrize(
+    ('recorder', 'index', 'said'),
+    [
+        ('head.loss_module', {}, 'of the teacher by `logits`, source'),
+        ('head.fc', dict(record_idx=1), 'record_idx is 1'),
+        ('backbone', dict(data_idx=1), 'length of record is 1'),
+    ],
+)
+def test_a_record_that_is_not_made_is_named(build, recorder, index, said):
+    distiller = soft_labels()
+    distiller['teacher_recorders']['logits']['source'] = recorder
+    distiller['loss_forward_mappings']['loss_kl']['preds_T'].update(index)
+    algorithm = build(distiller=distiller)
+    with pytest.raises(RuntimeError) as error:
+        algorithm.loss(*batch())
+    assert 'loss_forward_mappings.loss_kl.preds_T' in str(error.value)
+    assert said in str(error.value)
+
+
 def test_the_teachers_own_loss_is_not_computed(build):
     algorithm = build()
     calls = []

@@ -80,10 +80,14 @@ def compare_student(
 
     Returns:
         As :func:`compute_losses`.
+
+    Raises:
+        RuntimeError: If a loss asks for what was not recorded.
     """
     distiller.set_deliveries_override(True)
     with distiller.student_recorders, distiller.deliveries:
         losses = student()
+    _check_recorded(distiller)
     return losses, distiller.compute_distill_losses()
 
 
@@ -103,6 +107,28 @@ def _detached(record: Any) -> Any:
     if type(record) in (list, tuple):
         return type(record)(map(_detached, record))
     return record
+
+
+def _check_recorded(distiller: ConfigurableDistiller) -> None:
+    """Say which record a loss asks for in vain; MMRazor names none."""
+    for loss, inputs in distiller.loss_forward_mappings.items():
+        for key, wanted in inputs.items():
+            side = 'student' if wanted['from_student'] else 'teacher'
+            recorders = getattr(distiller, f'{side}_recorders')
+            recorder = recorders.get_recorder(wanted['recorder'])
+            try:
+                recorder.get_record_data(
+                    wanted.get('record_idx', 0), wanted.get('data_idx')
+                )
+            except AssertionError as error:
+                raise RuntimeError(
+                    f'model.distiller.loss_forward_mappings.{loss}.{key}: no '
+                    f'such record of the {side} by `{wanted["recorder"]}`, '
+                    f'source {recorder.source!r} ({error}). The student runs '
+                    "in forward mode 'loss', the teacher of SupernetDistill "
+                    "in mode 'tensor'. Record what both execute, and correct "
+                    'record_idx and data_idx.'
+                ) from error
 
 
 def _check_labels(
