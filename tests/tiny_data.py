@@ -105,10 +105,22 @@ def _imagenet(dataset: ConfigDict, root: Path) -> None:
         (root / 'meta' / f'{split}.txt').write_text('\n'.join(lines))
 
 
+def _folders(dataset: ConfigDict, root: Path) -> None:
+    dataset.data_root = str(root)
+    rng = np.random.RandomState(0)
+    for split, count in (('train', 6), ('test', 3)):
+        for index, side in enumerate(SIDES[:count]):
+            folder = root / split / ('airplane', 'truck')[side]
+            folder.mkdir(parents=True, exist_ok=True)
+            image = rng.randint(0, 256, (32, 32, 3), np.uint8)
+            assert cv2.imwrite(str(folder / f'{index:04}.jpg'), image)
+
+
 WRITERS: dict[str, Callable[[ConfigDict, Path], None]] = {
     'Digits': _digits,
     'FashionMNIST': _fashion_mnist,
     'CIFAR10': _cifar(9, 'labels', ('data_batch_1', 'test_batch')),
     'CIFAR100': _cifar(99, 'fine_labels', ('train', 'test')),
     'ImageNet': _imagenet,
+    'CustomDataset': _folders,
 }

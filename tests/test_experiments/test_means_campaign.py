@@ -338,10 +338,19 @@ def test_arms_cost_what_their_controls_cost(
             assert total == pytest.approx(matched, rel=0.02)
 
 
-def test_the_narrow_fashion_data(tmp_path: Path) -> None:
-    folder = EXPERIMENTS / 'fashion-mnist-few'
-    cfg = Config.fromfile(folder / 'teacher.py')
-    assert cfg.train_dataloader.dataset.train_size == 500
+@pytest.mark.parametrize(
+    ('folder', 'images', 'shape'),
+    [
+        ('fashion-mnist-few', 500, (1, 14, 14)),
+        ('fashion-mnist-narrow', 10000, (1, 14, 14)),
+        ('cifar10-jpeg-narrow', 40000, (3, 8, 8)),
+    ],
+)
+def test_the_small_images(
+    folder: str, images: int, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    cfg = Config.fromfile(EXPERIMENTS / folder / 'teacher.py')
+    assert cfg.train_dataloader.dataset.train_size == images
     cfg = use_tiny_data(copy.deepcopy(cfg), tmp_path)
     cfg.merge_from_dict(
         {
@@ -353,10 +362,11 @@ def test_the_narrow_fashion_data(tmp_path: Path) -> None:
     )
     runner = Runner.from_cfg(cfg)
     shapes = {batch['inputs'][0].shape for batch in runner.train_dataloader}
-    assert shapes == {(1, 14, 14)}
+    assert shapes == {shape}
     runner.train()
     runner.test()
-    backbone = Config.fromfile(folder / 'plain.py').model.backbone
+    plain = Config.fromfile(EXPERIMENTS / folder / 'plain.py')
+    backbone = plain.model.backbone
     supernet = dict(cfg.model.backbone, type='PlainResNet')
     del supernet['expansion'], supernet['block']
     assert backbone == supernet
