@@ -88,6 +88,6 @@ test_dataloader = dict(
 test_evaluator = val_evaluator
 
 optim_wrapper = dict(optimizer=dict(weight_decay=5e-4))
-param_scheduler = dict(periods=[8])
-train_cfg = dict(max_epochs=8, val_interval=8)
-default_hooks = dict(checkpoint=dict(interval=8))
+param_scheduler = dict(periods=[20])
+train_cfg = dict(max_epochs=20, val_interval=20)
+default_hooks = dict(checkpoint=dict(interval=5))
