@@ -32,8 +32,7 @@ from reducenet_mm.export.plain_model import plain_model_cfg
 from reducenet_mm.export.student_backbone import StudentResNet_CIFAR
 
 from .complexity import build_networks
-from .step_cost import summarize, time_interleaved
-from .timing import quartiles
+from .timing import quartiles, summarize, time_interleaved
 
 RATIOS = (
     ('student', 'teacher'),

@@ -4,18 +4,17 @@
 from __future__ import annotations
 
 import os
-import statistics
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
 
+from .timing import quartiles, time_interleaved
+
 BATCH_SIZES = (1, 64)
-MIN_ROUNDS = 5
 MAX_ROUNDS = 200
-WARM_UP = 3
 
 
 @dataclass(frozen=True)
@@ -42,15 +41,14 @@ def measure_latency(
 ) -> dict[str, dict[int, Latency]]:
     """Time networks in eval mode, interleaved, after a warm-up.
 
-    In every round each network runs once, so that a disturbance of the
-    machine meets all of them.
+    They take turns as :func:`~.timing.take_turns` says.
 
     Args:
         networks: The networks by name; put into eval mode on ``device``.
         input_shape: (C, H, W) of one image.
         batch_sizes: Images of one forward pass.
         seconds: Time to spend on each batch size; there are at least
-            ``MIN_ROUNDS`` rounds and at most ``MAX_ROUNDS``.
+            ``timing.MIN_ROUNDS`` rounds and at most ``MAX_ROUNDS``.
         device: Where to measure.
 
     Returns:
@@ -72,10 +70,10 @@ def measure_latency(
 
 def summarize(seconds: Sequence[float]) -> Latency:
     """Return median and quartiles of at least two times in seconds."""
-    low, middle, high = statistics.quantiles(seconds, n=4, method='inclusive')
+    found = quartiles([value * 1e3 for value in seconds])
     return Latency(
-        median_ms=middle * 1e3,
-        quartiles_ms=(low * 1e3, high * 1e3),
+        median_ms=found['median'],
+        quartiles_ms=(found['quartile1'], found['quartile3']),
         rounds=len(seconds),
     )
 
@@ -96,24 +94,14 @@ def conditions(device: str = 'cpu') -> dict[str, object]:
 def _times(
     networks: Mapping[str, nn.Module], images: torch.Tensor, seconds: float
 ) -> dict[str, list[float]]:
-    for network in networks.values():
-        for _ in range(WARM_UP):
-            _time(network, images)
-    times: dict[str, list[float]] = {name: [] for name in networks}
-    end = time.perf_counter() + seconds
-    for done in range(MAX_ROUNDS):
-        if done >= MIN_ROUNDS and time.perf_counter() > end:
-            break
-        for name, network in networks.items():
-            times[name].append(_time(network, images))
-    return times
+    passes = {
+        name: partial(_forward, network, images)
+        for name, network in networks.items()
+    }
+    return time_interleaved(passes, MAX_ROUNDS, seconds)
 
 
-def _time(network: nn.Module, images: torch.Tensor) -> float:
-    if images.is_cuda:
-        torch.cuda.synchronize()
-    start = time.perf_counter()
+def _forward(network: nn.Module, images: torch.Tensor) -> None:
     network(images)
     if images.is_cuda:
         torch.cuda.synchronize()
-    return time.perf_counter() - start

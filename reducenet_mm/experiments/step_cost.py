@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -16,10 +16,6 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from reducenet_mm.models.supernet import set_scaler, ungraft
-
-from .timing import quartiles, take_turns
-
-WARM_UP = 3
 
 MEMORY_MEASURE = (
     'bytes; resident: weights, buffers and optimizer state between steps, '
@@ -127,41 +123,6 @@ def added_bytes(function: Callable[[], object]) -> int:
         level += event.nbytes()
         highest = max(highest, level)
     return highest
-
-
-def time_interleaved(
-    steps: Mapping[str, Callable[[], None]], repeats: int
-) -> dict[str, list[float]]:
-    """Return the seconds of each step, A B C C B A ..., after a warm-up."""
-    for _ in range(WARM_UP):
-        for step in steps.values():
-            step()
-    times = take_turns(steps, repeats)
-    return {name: [one.wall for one in turns] for name, turns in times.items()}
-
-
-def summarize(
-    times: Mapping[str, Sequence[float]], ratios: Sequence[tuple[str, str]]
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Return ``milliseconds`` and ``ratios``, each with its quartiles.
-
-    Args:
-        times: Seconds by step, all of them in as many rounds.
-        ratios: Pairs of steps, divided within each round. A pair of which
-            one was not measured is left out.
-    """
-    shares = {
-        f'{one}/{other}': quartiles(
-            [a / b for a, b in zip(times[one], times[other])]
-        )
-        for one, other in ratios
-        if one in times and other in times
-    }
-    milliseconds = {
-        name: quartiles([value * 1e3 for value in values])
-        for name, values in times.items()
-    }
-    return dict(milliseconds=milliseconds, ratios=shares)
 
 
 def _size_of(tensors: Iterator[Tensor]) -> int:

@@ -25,7 +25,7 @@ from reducenet_mm.experiments.benchmark import (
     summarize_mode,
 )
 from reducenet_mm.experiments.complexity import build_networks
-from reducenet_mm.experiments.step_cost import WARM_UP
+from reducenet_mm.experiments.timing import WARM_UP
 from tests.conftest import randomise_norms
 
 STUDENT = 'configs/reducenet/digits/reducenet8-w16-e4_digits_student.py'

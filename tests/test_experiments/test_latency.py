@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from reducenet_mm.experiments.latency import (
     MAX_ROUNDS,
-    MIN_ROUNDS,
-    WARM_UP,
     measure_latency,
     summarize,
 )
+from reducenet_mm.experiments.timing import MIN_ROUNDS, WARM_UP
 
 
 class Recorder(nn.Module):
@@ -47,7 +46,8 @@ def test_networks_take_turns_in_eval_mode_without_gradients() -> None:
     assert all(not training and not grad for *_, training, grad in calls)
     one_batch = WARM_UP * 2 + MIN_ROUNDS * 2
     assert len(calls) == 2 * one_batch
-    assert [name for name, *_ in calls[6:one_batch]] == ['a', 'b'] * MIN_ROUNDS
+    turns = ''.join(name for name, *_ in calls[6:one_batch])
+    assert turns == 'abbaabbaab'
     shapes = [shape for _, shape, *_ in calls]
     assert set(shapes[:one_batch]) == {(1, 1, 2, 2)}
     assert set(shapes[one_batch:]) == {(4, 1, 2, 2)}

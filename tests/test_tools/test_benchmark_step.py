@@ -13,7 +13,7 @@ import pytest
 import torch
 from mmpretrain.structures import DataSample
 
-from reducenet_mm.experiments import step_cost
+from reducenet_mm.experiments import step_cost, timing
 from reducenet_mm.models.supernet import is_branch_key, is_lora_key
 from tests.test_export.hand_written import operations
 
@@ -91,7 +91,7 @@ def test_a_block_without_lora_has_no_such_case(tool: SimpleNamespace) -> None:
     models, _ = tool.build_variants(cfg)
     assert 'weight_lora' not in models and 'new_conv' in models
     rounds = {name: [1.0, 2.0] for name in models}
-    ratios = step_cost.summarize(rounds, tool.RATIOS)['ratios']
+    ratios = timing.summarize(rounds, tool.RATIOS)['ratios']
     assert 'new_conv/plain_teacher' in ratios
     assert 'weight_lora/supernet' not in ratios
 
@@ -130,7 +130,7 @@ def test_a_grafted_backbone_is_timed_beside_the_stock_network(
         assert 'backbone.conv1.conv.weight' in changed
     ratios = {f'{name}/plain' for name in scalers}
     rounds = {name: [1.0, 2.0] for name in models}
-    assert ratios < set(step_cost.summarize(rounds, tool.RATIOS)['ratios'])
+    assert ratios < set(timing.summarize(rounds, tool.RATIOS)['ratios'])
 
 
 def test_both_distillations_have_the_same_losses(
@@ -221,8 +221,8 @@ def test_memory_by_hand() -> None:
 def test_steps_take_turns() -> None:
     calls: list[str] = []
     steps = {name: lambda n=name: calls.append(n) for name in 'abc'}
-    times = step_cost.time_interleaved(steps, 4)
-    assert calls == list('abc') * step_cost.WARM_UP + list('abccba') * 2
+    times = timing.time_interleaved(steps, 4)
+    assert calls == list('abc') * timing.WARM_UP + list('abccba') * 2
     assert [len(values) for values in times.values()] == [4] * 3
 
 
@@ -232,7 +232,7 @@ def test_ratios_are_of_the_same_round(tool: SimpleNamespace) -> None:
         mmrazor=[2.0, 4.0, 8.0],
         supernet=[1.0, 4.0, 12.0],
     )
-    summary = step_cost.summarize(times, tool.RATIOS)
+    summary = timing.summarize(times, tool.RATIOS)
     assert summary['ratios']['mmrazor/plain'] == dict(
         median=2.0, quartile1=2.0, quartile3=2.0
     )

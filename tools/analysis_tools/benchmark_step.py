@@ -49,9 +49,8 @@ from reducenet_mm.experiments.step_cost import (
     MEMORY_MEASURE,
     TrainingStep,
     build_scalers,
-    summarize,
-    time_interleaved,
 )
+from reducenet_mm.experiments.timing import summarize, time_interleaved
 from reducenet_mm.export.files import write_json
 from reducenet_mm.export.plain_data import unscoped
 from reducenet_mm.export.plain_model import (
