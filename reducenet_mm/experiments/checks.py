@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 
@@ -24,3 +26,15 @@ def checked_int(key: str, value: Any, least: int) -> int:
             f'`{key}` must be an integer >= {least}, got {value!r}.'
         )
     return value
+
+
+@contextmanager
+def errors_of(name: str, config: Path) -> Iterator[None]:
+    """Say in an error which stage, control or arm it is about."""
+    where = f'{name} ({config})'
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f'{where}: {error}') from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f'{where}: {error}') from error

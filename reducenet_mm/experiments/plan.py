@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from mmengine.config import Config
 from reducenet_mm.engine.launch import read_config
 
 from .budget import matched_epochs, restart_periods, schedule_options
+from .checks import errors_of
 from .cost import TrainingCost, measure_training
 from .pipeline_config import Entry, Pipeline
 from .processes import option_arguments
@@ -78,13 +78,13 @@ def plan_runs(pipeline: Pipeline, work_dir: Path) -> list[Run]:
     option_arguments({'model.teacher_ckpt': str(work_dir)})
     stages: list[Run] = []
     for entry in pipeline.stages:
-        with _named(entry):
+        with errors_of(entry.name, entry.config):
             stages.append(_plan_stage(entry, pipeline, work_dir))
     check_stages(pipeline, stages)
     spent = {stage.name: stage.multiply_adds for stage in stages}
     controls: list[Run] = []
     for entry in pipeline.controls:
-        with _named(entry):
+        with errors_of(entry.name, entry.config):
             run = _plan_control(entry, pipeline, work_dir)
             controls.append(_fit(run, entry, spent))
     return stages + controls
@@ -110,21 +110,9 @@ def fit_controls(
     entries = {entry.name: entry for entry in pipeline.controls}
     fitted = []
     for run in controls:
-        with _named(entries[run.name]):
+        with errors_of(run.name, run.config):
             fitted.append(_fit(run, entries[run.name], spent))
     return fitted
-
-
-@contextmanager
-def _named(entry: Entry) -> Iterator[None]:
-    """Say in an error which stage or control it is about."""
-    where = f'{entry.name} ({entry.config})'
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f'{where}: {error}') from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f'{where}: {error}') from error
 
 
 def _plan_stage(entry: Entry, pipeline: Pipeline, work_dir: Path) -> Run:

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from mmengine.config import Config
 from reducenet_mm.engine.launch import read_config
 
 from ..budget import matched_epochs, restart_periods, schedule_options
+from ..checks import errors_of
 from ..cost import (
     NetworkSize,
     TrainingCost,
@@ -123,7 +123,7 @@ def plan_arms(campaign: Campaign) -> dict[str, PlannedArm]:
     planned: dict[str, PlannedArm] = {}
     measured: dict[str, tuple[TrainingCost, NetworkSize]] = {}
     for arm in in_order(campaign.arms):
-        with _named(arm):
+        with errors_of(f'arms.{arm.name}', arm.config):
             planned[arm.name] = _plan(arm, campaign, planned, measured)
     return {name: planned[name] for name in campaign.arms}
 
@@ -153,18 +153,6 @@ def plan_cells(
             )
         cells += of_seed.values()
     return cells
-
-
-@contextmanager
-def _named(arm: Arm) -> Iterator[None]:
-    """Say in an error which arm it is about."""
-    where = f'arms.{arm.name} ({arm.config})'
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f'{where}: {error}') from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f'{where}: {error}') from error
 
 
 def _plan(
