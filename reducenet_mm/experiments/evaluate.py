@@ -13,9 +13,9 @@ from mmengine.config import Config
 
 from reducenet_mm.export.files import sha256_file
 
-from .processes import LOG, option_arguments, run_logged
+from .processes import LOG, option_arguments, run_logged, shell_command
 from .records import MARKER, content_hash, read_marker, write_marker
-from .runs import Workshop, shell_command
+from .runs import Workshop
 
 
 @dataclass(frozen=True)

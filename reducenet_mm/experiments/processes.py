@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -66,6 +67,27 @@ def option_arguments(options: Mapping[str, Any]) -> list[str]:
             )
         arguments.append(text)
     return arguments
+
+
+def from_here(path: str | Path) -> str:
+    """Return a path, relative if it lies in the current folder."""
+    here = Path.cwd()
+    inside = Path(path).is_relative_to(here)
+    return str(Path(path).relative_to(here) if inside else path)
+
+
+def shell_command(command: Sequence[str]) -> str:
+    """Return a Python command as one would type it.
+
+    Args:
+        command: The interpreter, the script and its arguments; absolute
+            paths in the current folder become relative.
+    """
+    words = ['python']
+    for word in command[1:]:
+        key, sign, value = word.rpartition('=')
+        words.append(f'{key}{sign}{from_here(value)}')
+    return shlex.join(words)
 
 
 def run_logged(

@@ -18,8 +18,9 @@ from reducenet_mm import __version__
 from .cost import COUNTED, build_model, count_test_images, network_size
 from .evaluate import Candidate
 from .pipeline_config import Pipeline
+from .processes import from_here, shell_command
 from .reading import plain_reading
-from .runs import Finished, shell_command
+from .runs import Finished
 from .scalars import drop_shock, validation_curve
 from .stages import Course, describe_stages
 
@@ -62,7 +63,7 @@ def collect(pipeline: Pipeline, outcome: Outcome) -> dict[str, Any]:
         pipeline=pipeline.source.stem,
         seed=pipeline.seed,
         metric=pipeline.metric,
-        command=shell_command(sys.argv[:1] + sys.argv),
+        command=shell_command([sys.executable, *sys.argv]),
         versions=versions(),
         platform=f'{platform.system()} {platform.machine()}',
         counted=COUNTED,
@@ -114,7 +115,7 @@ def _run(one: Finished, metric: str) -> dict[str, Any]:
     return dict(
         name=run.name,
         role=run.role,
-        config=shell_command(['', str(run.config)]).split()[-1],
+        config=from_here(run.config),
         epochs=one.trained_epochs,
         planned_epochs=run.epochs,
         periods=list(run.periods),

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +14,13 @@ from reducenet_mm.engine.checkpointing import newest_checkpoint
 from reducenet_mm.export.files import sha256_file
 
 from .plan import Run
-from .processes import LOG, RunFailed, option_arguments, run_logged
+from .processes import (
+    LOG,
+    RunFailed,
+    option_arguments,
+    run_logged,
+    shell_command,
+)
 from .progress import Display
 from .records import content_hash, read_marker, set_aside, write_marker
 from .scalars import validation_curve
@@ -116,18 +121,6 @@ def finish_run(
         workshop.display.skip(run)
         return _finished(run, marker)
     return _finished(run, _train(run, digest, inputs, workshop))
-
-
-def shell_command(command: list[str]) -> str:
-    """Return a command as one would type it, paths relative if they can."""
-    here = Path.cwd()
-    words = ['python', *command[1:]]
-    for index, word in enumerate(words):
-        key, sign, value = word.rpartition('=')
-        path = Path(value)
-        if path.is_absolute() and path.is_relative_to(here):
-            words[index] = f'{key}{sign}{path.relative_to(here)}'
-    return shlex.join(words)
 
 
 def _train(

@@ -17,8 +17,10 @@ from reducenet_mm.experiments.processes import (
     RunFailed,
     WorkDirBusy,
     exclusive,
+    from_here,
     option_arguments,
     run_logged,
+    shell_command,
 )
 
 
@@ -157,3 +159,17 @@ def test_a_killed_pipeline_takes_its_process_along(tmp_path: Path) -> None:
     runner.wait()
     with exclusive(tmp_path):  # the child held the lock too
         wait_for(lambda: not is_alive(child))
+
+
+def test_paths_are_relative_where_they_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    inside = tmp_path / 'my configs' / 'a.py'
+    assert from_here(inside) == 'my configs/a.py'
+    assert from_here(Path('b.py')) == 'b.py'
+    assert from_here('/elsewhere/c.py') == '/elsewhere/c.py'
+    words = ['/usr/bin/python3', 'train.py', str(inside), f'x={inside}', 'y=1']
+    assert shell_command(words) == (
+        "python train.py 'my configs/a.py' 'x=my configs/a.py' y=1"
+    )

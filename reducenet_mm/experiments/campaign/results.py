@@ -10,8 +10,8 @@ from statistics import fmean
 from typing import Any
 
 from ..cost import COUNTED
+from ..processes import from_here, shell_command
 from ..records import content_hash
-from ..runs import shell_command
 from .config import Campaign
 from .ledger import FINISHED, finished_record
 from .plan import Cell, PlannedArm
@@ -54,7 +54,7 @@ def collect(
         metric=campaign.metric,
         compared='test' if test else 'validation',
         seeds=list(campaign.seeds),
-        command=shell_command(sys.argv[:1] + sys.argv),
+        command=shell_command([sys.executable, *sys.argv]),
         counted=COUNTED,
         code=_distinct([_code(one) for one in found.values() if one]),
         arms=[
@@ -117,7 +117,7 @@ def _arm(
     arm = planned.arm
     return dict(
         name=arm.name,
-        config=shell_command(['', str(arm.config)]).split()[-1],
+        config=from_here(arm.config),
         needs=dict(arm.needs),
         match=arm.match,
         times=arm.times,
