@@ -15,7 +15,7 @@ from typing import Any
 
 from reducenet_mm.export.files import write_json
 
-MARKER = 'done.json'
+MARKER, STARTED = 'done.json', 'started.json'
 
 
 def content_hash(content: Any) -> str:

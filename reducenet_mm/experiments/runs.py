@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,10 +21,14 @@ from .processes import (
     shell_command,
 )
 from .progress import Display
-from .records import content_hash, read_marker, set_aside, write_marker
+from .records import (
+    STARTED,
+    content_hash,
+    read_marker,
+    set_aside,
+    write_marker,
+)
 from .scalars import validation_curve
-
-STARTED = 'started.json'
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,26 @@ def finish_run(
     marker = read_marker(run.work_dir, digest)
     if marker is not None and (run.work_dir / marker['checkpoint']).is_file():
         workshop.display.skip(run)
-        return _finished(run, marker)
-    return _finished(run, _train(run, digest, inputs, workshop))
+    else:
+        marker = _train(run, digest, inputs, workshop)
+    return Finished(
+        run=run,
+        checkpoint=run.work_dir / marker['checkpoint'],
+        sha256=marker['sha256'],
+        command=marker['command'],
+        sessions=marker['sessions'],
+        epochs=marker['epochs'],
+    )
+
+
+def check_end(last: Path, newest: Path | None, config: Path | str) -> None:
+    """Raise ``RunFailed`` unless the newest intact checkpoint is the last."""
+    if newest != last:
+        raise RunFailed(
+            f'training has ended without an intact {last}. It needs '
+            "default_hooks.checkpoint=dict(type='CheckpointHook', "
+            f'by_epoch=True, save_last=True) in {config}.'
+        )
 
 
 def _train(
@@ -142,30 +163,21 @@ def _train(
         workshop.lock_fd,
         watch=lambda: workshop.display.update(run),
     )
-    checkpoint = _last_checkpoint(run, workshop)
+    epochs = _last_epoch(run, workshop)
+    checkpoint = run.work_dir / f'epoch_{epochs}.pth'
+    check_end(checkpoint, _newest_checkpoint(run, workshop), run.config)
     content: dict[str, Any] = dict(
         name=run.name,
         role=run.role,
-        epochs=_epoch(checkpoint),
+        epochs=epochs,
         checkpoint=checkpoint.name,
         sha256=sha256_file(checkpoint),
         command=shell_command(command),
         sessions=sessions,
     )
     marker = write_marker(run.work_dir, digest, content)
-    workshop.display.finish(run, int(marker['epochs']))
+    workshop.display.finish(run, epochs)
     return marker
-
-
-def _finished(run: Run, marker: Mapping[str, Any]) -> Finished:
-    return Finished(
-        run=run,
-        checkpoint=run.work_dir / marker['checkpoint'],
-        sha256=marker['sha256'],
-        command=marker['command'],
-        sessions=marker['sessions'],
-        epochs=marker['epochs'],
-    )
 
 
 def _earlier_sessions(run: Run, digest: str, workshop: Workshop) -> int:
@@ -203,24 +215,9 @@ def _newest_checkpoint(run: Run, workshop: Workshop) -> Path | None:
         raise RunFailed(f'{run.name}: {error}') from error
 
 
-def _last_checkpoint(run: Run, workshop: Workshop) -> Path:
-    """Return the checkpoint of the last epoch, which may have come early."""
-    newest = _newest_checkpoint(run, workshop)
-    last = run.epochs
-    if run.may_end_early:
-        curve = validation_curve(run.work_dir, workshop.display.metric)
-        last = curve[-1][0] if curve else 0
-    checkpoint = run.work_dir / f'epoch_{last}.pth'
-    if newest != checkpoint:
-        raise RunFailed(
-            f'{run.name} has ended without an intact {checkpoint}. Stages '
-            'and controls need default_hooks.checkpoint=dict(type='
-            "'CheckpointHook', by_epoch=True, save_last=True) in "
-            f'{run.config}.'
-        )
-    return checkpoint
-
-
-def _epoch(checkpoint: Path) -> int:
-    (number,) = re.findall(r'epoch_(\d+)', checkpoint.name)
-    return int(number)
+def _last_epoch(run: Run, workshop: Workshop) -> int:
+    """Return the last epoch that was trained; it may have come early."""
+    if not run.may_end_early:
+        return run.epochs
+    curve = validation_curve(run.work_dir, workshop.display.metric)
+    return curve[-1][0] if curve else 0

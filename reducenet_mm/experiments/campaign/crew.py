@@ -23,8 +23,7 @@ from ..processes import (
     status_text,
     tail,
 )
-from ..records import read_marker
-from ..runs import STARTED
+from ..records import STARTED, read_marker
 from .code_version import code_version
 from .ledger import BLOCKED, FAILED, FINISHED, Ledger, finished_record
 from .plan import Cell

@@ -27,8 +27,14 @@ from reducenet_mm.engine.checkpointing import newest_checkpoint
 from reducenet_mm.engine.training import SECTIONS, settle_training
 
 from ..processes import LOG, exclusive
-from ..records import content_hash, read_marker, set_aside, write_marker
-from ..runs import STARTED
+from ..records import (
+    STARTED,
+    content_hash,
+    read_marker,
+    set_aside,
+    write_marker,
+)
+from ..runs import check_end
 from ..scalars import drop_shock, validation_curve
 from .code_version import code_version
 
@@ -133,12 +139,7 @@ def _train_and_test(job: Job) -> dict[str, Any]:
         runner.logger.info(note)
     runner.train()
     checkpoint = job.folder / f'epoch_{job.epochs}.pth'
-    if newest_checkpoint(job.folder) != checkpoint:
-        raise RuntimeError(
-            f'training has ended without an intact {checkpoint}. Arms need '
-            "default_hooks.checkpoint=dict(type='CheckpointHook', "
-            'by_epoch=True, save_last=True).'
-        )
+    check_end(checkpoint, newest_checkpoint(job.folder), job.config)
     curve = dict(validation_curve(job.folder, job.metric))
     if job.epochs not in curve and runner.val_loop is not None:
         # The run was killed between its last checkpoint and its validation,
