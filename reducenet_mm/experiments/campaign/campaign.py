@@ -96,8 +96,16 @@ def run_campaign(
     console = console or Console()
     show_plan(planned, campaign.seeds, console)
     ledger = Ledger(work_dir / RESULTS)
-    progress = _Progress(chosen, settings, console)
-    crew = Crew(chosen, ledger, work_dir / 'locks', settings, progress.tell)
+
+    def tell(
+        cell: Cell,
+        record: Mapping[str, Any],
+        records: Sequence[Mapping[str, Any]],
+    ) -> None:
+        text = _ended_text(chosen, settings, cell, record, records)
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    crew = Crew(chosen, ledger, work_dir / 'locks', settings, tell)
     states = crew.run()
     if not keep_checkpoints:
         delete_checkpoints(cells, ledger.read(), settings)
@@ -150,61 +158,40 @@ def delete_checkpoints(
                 path.unlink(missing_ok=True)
 
 
-class _Progress:
-    """Prints a line for each cell that has ended."""
-
-    def __init__(
-        self, cells: Sequence[Cell], settings: Settings, console: Console
-    ) -> None:
-        self._cells = cells
-        self._settings = settings
-        self._console = console
-
-    def tell(
-        self,
-        cell: Cell,
-        record: Mapping[str, Any],
-        records: Sequence[Mapping[str, Any]],
-    ) -> None:
-        test = self._settings.test
-        done = [
-            finished_record(records, one.hash, test) for one in self._cells
-        ]
-        count = sum(one is not None for one in done)
-        text = f'[{count}/{len(self._cells)}] {cell.name}: '
-        if record['status'] == FINISHED:
-            text += self._describe(cell, record, records)
-        else:
-            lines = record['error'].strip().splitlines()
-            text += f'{record["status"]}: {lines[-1]}'
-        self._console.print(
-            text, highlight=False, markup=False, soft_wrap=True
-        )
-
-    def _describe(
-        self,
-        cell: Cell,
-        record: Mapping[str, Any],
-        records: Sequence[Mapping[str, Any]],
-    ) -> str:
-        parts = []
-        metric = self._settings.metric
-        if record['test'] is not None:
-            parts.append(f'test {record["test"][metric]:.2f} %')
-        if record['val'] is not None:
-            parts.append(f'val {record["val"]:.2f} %')
-        parts.append(f'{record["seconds"]:.0f} s')
-        values = [
-            found['test'][metric] if self._settings.test else found['val']
-            for one in self._cells
-            if one.arm.name == cell.arm.name
-            for found in [
-                finished_record(records, one.hash, self._settings.test)
-            ]
-            if found is not None
-        ]
-        so_far = accuracy_text(asdict(estimate(values)))
-        return (
-            f'{", ".join(parts)}; {cell.arm.name} so far {so_far} % '
-            f'(n = {len(values)})'
-        )
+def _ended_text(
+    cells: Sequence[Cell],
+    settings: Settings,
+    cell: Cell,
+    record: Mapping[str, Any],
+    records: Sequence[Mapping[str, Any]],
+) -> str:
+    """Return what is printed when one of the cells has ended."""
+    results = {
+        one.name: finished_record(records, one.hash, settings.test)
+        for one in cells
+    }
+    count = sum(result is not None for result in results.values())
+    start = f'[{count}/{len(cells)}] {cell.name}: '
+    if record['status'] != FINISHED:
+        lines = record['error'].strip().splitlines()
+        return f'{start}{record["status"]}: {lines[-1]}'
+    metric = settings.metric
+    parts = []
+    if record['test'] is not None:
+        parts.append(f'test {record["test"][metric]:.2f} %')
+    if record['val'] is not None:
+        parts.append(f'val {record["val"]:.2f} %')
+    parts.append(f'{record["seconds"]:.0f} s')
+    of_arm = (
+        results[one.name] for one in cells if one.arm.name == cell.arm.name
+    )
+    values = [
+        result['test'][metric] if settings.test else result['val']
+        for result in of_arm
+        if result is not None
+    ]
+    so_far = accuracy_text(asdict(estimate(values)))
+    return (
+        f'{start}{", ".join(parts)}; {cell.arm.name} so far {so_far} % '
+        f'(n = {len(values)})'
+    )
