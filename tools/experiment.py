@@ -14,12 +14,12 @@ from mmengine.config import DictAction
 from reducenet_mm.engine.launch import usage_errors
 from reducenet_mm.experiments.campaign.campaign import (
     choose_cells,
-    read_results,
     report_campaign,
     run_campaign,
 )
 from reducenet_mm.experiments.campaign.config import read_campaign
 from reducenet_mm.experiments.campaign.crew import Settings, start_server
+from reducenet_mm.experiments.campaign.ledger import RESULTS, Ledger
 from reducenet_mm.experiments.campaign.plan import plan_arms, plan_cells
 from reducenet_mm.experiments.pipeline_config import checked_int
 from reducenet_mm.experiments.processes import WorkDirBusy
@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             planned = plan_arms(campaign)
             cells = plan_cells(campaign, planned, work_dir)
             chosen = choose_cells(campaign, cells, args.arms, args.seeds)
-            read_results(work_dir)
+            Ledger(work_dir / RESULTS).read()  # a line may be no record
         if args.report_only:
             report_campaign(campaign, planned, cells, work_dir, settings)
             return

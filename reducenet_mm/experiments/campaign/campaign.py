@@ -13,13 +13,11 @@ from rich.console import Console
 from ..processes import exclusive
 from .config import Campaign, needed_arms
 from .crew import Crew, Settings
-from .ledger import FINISHED, Ledger, finished_record
+from .ledger import FINISHED, RESULTS, Ledger, finished_record
 from .plan import Cell, PlannedArm
 from .report import accuracy_text, show_plan, show_report, write_report
 from .results import collect
 from .statistics import estimate
-
-RESULTS = 'results.jsonl'
 
 
 def choose_cells(
@@ -57,15 +55,6 @@ def choose_cells(
         for cell in cells
         if cell.arm.name in names and cell.seed in chosen_seeds
     ]
-
-
-def read_results(work_dir: Path) -> list[dict[str, Any]]:
-    """Return all records of a campaign, oldest first.
-
-    Raises:
-        ValueError: If a line of the file is no record.
-    """
-    return Ledger(work_dir / RESULTS).read()
 
 
 def run_campaign(
@@ -122,7 +111,7 @@ def report_campaign(
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Write and print the report of what is there; return its content."""
-    records = read_results(work_dir)
+    records = Ledger(work_dir / RESULTS).read()
     content = collect(campaign, planned, cells, records, settings.test)
     with exclusive(work_dir, name='.report.lock'):
         write_report(content, work_dir)

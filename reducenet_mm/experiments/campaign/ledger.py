@@ -11,6 +11,7 @@ from typing import Any
 
 from ..processes import exclusive
 
+RESULTS = 'results.jsonl'
 FINISHED, FAILED, BLOCKED = 'finished', 'failed', 'blocked'
 """What a record can say of its cell; blocked: by one that failed."""
 
