@@ -17,27 +17,6 @@ from .statistics import LEAST_SEEDS, Estimate, paired_difference
 SATURATED = 0.3
 """A control is saturated if twice the budget gains less, in points."""
 
-WORDS = {
-    'doubled': {
-        True: {
-            True: 'the plain control is saturated',
-            False: 'the plain control is not saturated',
-        },
-        False: {
-            True: 'the plain control seems saturated',
-            False: 'the plain control seems not saturated',
-        },
-    },
-    'teacher': {
-        True: {True: 'clearly better', False: 'not clearly better'},
-        False: {
-            True: 'it seems clearly better',
-            False: 'it does not seem clearly better',
-        },
-    },
-}
-"""What is said by role, by whether it is certain and whether it holds."""
-
 
 def describe_regime(
     regime: Mapping[str, str], values: Mapping[str, Mapping[int, float]]
@@ -93,13 +72,18 @@ def _question(
         difference=asdict(difference), holds=holds, certain=certain
     )
     figures = interval_text(asdict(difference))
-    said = WORDS[role][certain][holds]
     if role == 'doubled':
+        said = f'{"is" if certain else "seems"}{"" if holds else " not"}'
         text = (
             f'Twice the budget ({arm}) gains {figures} points over '
-            f'{control}: {said} (less than {limit} points wanted)'
+            f'{control}: the plain control {said} saturated (less than '
+            f'{limit} points wanted)'
         )
     else:
+        said = f'{"" if holds else "not "}clearly better'
+        if not certain:
+            verb = 'seems' if holds else 'does not seem'
+            said = f'it {verb} clearly better'
         text = (
             f'The teacher ({arm}) minus {control} is {figures} points: '
             f'{said} (at least {limit} points wanted)'
