@@ -21,7 +21,7 @@ from reducenet_mm.experiments.campaign.config import read_campaign
 from reducenet_mm.experiments.campaign.crew import Settings, start_server
 from reducenet_mm.experiments.campaign.ledger import RESULTS, Ledger
 from reducenet_mm.experiments.campaign.plan import plan_arms, plan_cells
-from reducenet_mm.experiments.pipeline_config import checked_int
+from reducenet_mm.experiments.checks import checked_int
 from reducenet_mm.experiments.processes import WorkDirBusy
 
 INTERRUPTED = 130

@@ -15,15 +15,6 @@ from mmengine.config import Config
 from .checks import check_keys, checked_int
 from .saturation import Until
 
-__all__ = [
-    'Entry',
-    'Pipeline',
-    'check_keys',
-    'checked_int',
-    'flatten',
-    'read_pipeline',
-]
-
 PIPELINE_KEYS = {
     'seed',
     'stages',

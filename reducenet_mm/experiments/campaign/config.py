@@ -13,7 +13,8 @@ from typing import Any
 
 from reducenet_mm.engine.launch import read_config
 
-from ..pipeline_config import check_keys, checked_int, flatten
+from ..checks import check_keys, checked_int
+from ..pipeline_config import flatten
 from .taken import Files, taken_options
 
 CAMPAIGN_KEYS = {
