@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from reducenet_mm.experiments.campaign.campaign import delete_checkpoints
+from reducenet_mm.experiments.campaign.campaign import (
+    delete_checkpoints,
+    ended_text,
+)
 from reducenet_mm.experiments.campaign.config import read_campaign
 from reducenet_mm.experiments.campaign.crew import Settings
 from reducenet_mm.experiments.campaign.plan import (
@@ -115,10 +118,29 @@ def test_a_session_says_whose_code_began() -> None:
     assert session_marker(dict(sessions=4), new) == dict(sessions=5, code=new)
 
 
+@pytest.mark.parametrize(
+    ('test', 'val', 'said'),
+    [
+        (None, None, '3 s'),
+        (None, 91.5, 'val 91.50 %, 3 s; small so far 91.50 % (n = 1)'),
+        (90.25, None, 'test 90.25 %, 3 s'),
+    ],
+)
+def test_a_cell_may_end_without_a_test_or_a_validation(
+    cells: dict[str, Cell], test: float | None, val: float | None, said: str
+) -> None:
+    small = cells['small']
+    record = dict(hash=small.hash, status='finished', val=val, seconds=3.2)
+    record['test'] = None if test is None else {'accuracy/top1': test}
+    settings = Settings('accuracy/top1', test=False)
+    text = ended_text(list(cells.values()), settings, small, record, [record])
+    assert text == f'[1/3] small seed 3: {said}'
+
+
 def test_no_two_campaigns_share_a_folder() -> None:
     paths = sorted((ROOT / 'configs/experiments').glob('[!_]*/*.py'))
     parts = {'teacher', 'plain', 'wide'}
     campaigns = [path for path in paths if path.stem not in parts]
     names = [read_campaign(path).name for path in campaigns]
     assert len(names) >= 4 and len(set(names)) == len(names)
-    assert 'digits-few' in names and 'digits-few-means' in names
+    assert 'fashion-mnist-narrow' in names and 'digits-few-means' in names

@@ -89,11 +89,6 @@ def inplace(name: str) -> dict:
     )
 
 
-def at_this_cost(name: str) -> dict:
-    """An arm of arms.py, at the total cost of soft_e8."""
-    return dict(_base_.arms[name], match='soft_e8', control='plain_matched')
-
-
 def block_teacher(name: str) -> dict:
     """A teacher of another block; its student's size is the plain one's."""
     return dict(
@@ -152,9 +147,9 @@ arms = dict(
     # Without a supernet: the same teacher and a fresh student, a teacher of
     # its own, and the plain network as its own teacher.
     wide=_base_.arms['wide'],
-    fresh_e8=at_this_cost('fresh_e8'),
-    from_wide=at_this_cost('from_wide'),
-    from_itself=at_this_cost('from_itself'),
+    fresh_e8=_base_.arms['fresh_e8'],
+    from_wide=_base_.arms['from_wide'],
+    from_itself=_base_.arms['from_itself'],
     # Weight reuse: none, on the labels alone, as published, and with soft
     # labels. What is not inherited begins as the teacher of that seed began,
     # except in soft_elsewhere.

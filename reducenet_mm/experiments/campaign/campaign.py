@@ -91,7 +91,7 @@ def run_campaign(
         record: Mapping[str, Any],
         records: Sequence[Mapping[str, Any]],
     ) -> None:
-        text = _ended_text(chosen, settings, cell, record, records)
+        text = ended_text(chosen, settings, cell, record, records)
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     crew = Crew(chosen, ledger, work_dir / 'locks', settings, tell)
@@ -147,7 +147,7 @@ def delete_checkpoints(
                 path.unlink(missing_ok=True)
 
 
-def _ended_text(
+def ended_text(
     cells: Sequence[Cell],
     settings: Settings,
     cell: Cell,
@@ -179,8 +179,8 @@ def _ended_text(
         for result in of_arm
         if result is not None
     ]
+    text = start + ', '.join(parts)
+    if None in values:  # not tested, and the config has no validation
+        return text
     so_far = accuracy_text(asdict(estimate(values)))
-    return (
-        f'{start}{", ".join(parts)}; {cell.arm.name} so far {so_far} % '
-        f'(n = {len(values)})'
-    )
+    return f'{text}; {cell.arm.name} so far {so_far} % (n = {len(values)})'

@@ -1,3 +1,0 @@
-# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-# Run it by tools/experiment.py.
-_base_ = '../_base_/arms.py'
