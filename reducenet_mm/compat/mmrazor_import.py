@@ -44,10 +44,16 @@ def _search_plain_dicts(base: ModuleType) -> None:
 
 def _normalise_any_feature(l2_loss: ModuleType) -> None:
     """Let ``L2Loss`` take features that are zero or not contiguous."""
-    normalize = l2_loss.torch.nn.functional.normalize
-    l2_loss.L2Loss.normalize_feature = lambda self, feature: (
-        normalize(feature.flatten(1), dim=1) * self.mult
-    )
+    torch = l2_loss.torch
+
+    def normalize_feature(self, feature):
+        return self.mult * torch.nn.functional.normalize(
+            feature.reshape(len(feature), -1),
+            dim=1,
+            eps=torch.finfo(feature.dtype).tiny,
+        )
+
+    l2_loss.L2Loss.normalize_feature = normalize_feature
 
 
 def _register_algorithms(models: ModuleType) -> None:

@@ -90,6 +90,7 @@ def content() -> dict[str, Any]:
         failed={},
         tested=[],
         tested_again={},
+        changed={},
     )
 
 
@@ -158,6 +159,16 @@ def test_notes_tell_matches_code_and_what_is_missing(
     assert 'Without a result so far: soft seed 4.' in text
     assert 'Failed: soft seed 3: `ValueError: no`' in text
     assert 'plain seed 0 2 times' in text
+    assert 'Trained again' not in text
+    content['changed'] = {
+        'plain seed 0': [90.0, 91.5, 90.5],
+        'soft seed 1': [1, 2],
+    }
+    text = '\n'.join(notes(content))
+    assert (
+        'result: plain seed 0, soft seed 1; validation differs by up to 1.50'
+        in text
+    )
     content['compared'] = 'validation'
     assert 'The test set was not looked at.' in '\n'.join(notes(content))
     content['tested'] = ['plain seed 0']

@@ -130,6 +130,7 @@ def test_a_recorder_of_the_students_tensor_for_the_teachers_is_refused(build):
         ('head.loss_module', {}, 'of the teacher by `logits`, source'),
         ('head.fc', dict(record_idx=1), 'record_idx is 1'),
         ('backbone', dict(data_idx=1), 'length of record is 1'),
+        ('head.fc', dict(data_idx=0), 'record should be a list or tuple'),
     ],
 )
 def test_a_record_that_is_not_made_is_named(build, recorder, index, said):

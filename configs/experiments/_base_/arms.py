@@ -5,7 +5,8 @@
 # and from the files here.
 #
 # Stages train as long as their config says; `match` gives the plain controls
-# the total cost of soft_e8, that of its teacher included.
+# and distillation by two networks the total cost of soft_e8, that of its
+# teacher included.
 seeds = [0, 1, 2, 3, 4]
 
 
@@ -45,7 +46,7 @@ arms = dict(
         )
         for expansion in (1, 2, 4, 8)
     },
-    # An independent larger network of about the teacher_e8's multiply-adds.
+    # An independent network, somewhat larger than teacher_e8 when it runs.
     wide=dict(config='wide.py'),
     # The plain network: for as long as a stage, at the budget of soft_e8 in
     # one go, with a restart where its student stage begins, and at twice it.

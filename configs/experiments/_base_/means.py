@@ -232,8 +232,8 @@ arms = dict(
         needs={'model.teacher_ckpt': 'grown'},
     ),
     # Claim 2: bigger networks learn better classifiers. All else is fresh and
-    # everything as long as `plain`; the frozen values alone differ. All three
-    # come from elsewhere than where the networks that take them begin.
+    # everything as long as `plain`; the frozen values alone differ. Both that
+    # were learned come from elsewhere than where these networks begin.
     # The random one starts as large as a layer with so many inputs usually
     # does, not at MMPretrain's 0.01, which nothing could make up for.
     head_of_teacher=frozen_head(

@@ -1,7 +1,8 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-# Run it by tools/experiment.py. Pilots on validation data say that here the
-# plain network has saturated and the teacher is clearly better. Does a student
-# gain from it, in the supernet and as a network of its own?
+# Run it by tools/experiment.py. Single pilots on validation data suggest that
+# here the teacher is clearly better, and that the plain network gains little
+# more. Does a student gain from it, in the supernet and as a network of its
+# own?
 _base_ = '../_base_/means.py'
 
 arms = dict(
@@ -17,7 +18,9 @@ comparisons = [('soft_e8', 'fresh_e8'), ('teacher_e8', 'plain_matched')]
 later_comparisons = []
 
 # Saturated is what gains nothing from half of the students' cost to all of it;
-# twice all of it would take two CPU cores two hours more.
+# twice all of it would take two CPU cores two hours more. So the teacher is
+# compared with the plain network at half the cost here, and with the one at
+# the whole cost in `comparisons`.
 regime = dict(
     _delete_=True,
     control='plain_half',

@@ -1,7 +1,7 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
 # 40,000 training images for a network so narrow (2, 4 and 8 channels) that it
-# saturates for want of capacity, and branches help. Shrunk to 8x8 and not
-# augmented, so that five seeds fit two CPU cores.
+# is meant to saturate for want of capacity, and branches to help. Shrunk to
+# 8x8 and not augmented, so that five seeds fit two CPU cores.
 #
 # The 60,000 images of CIFAR-10 as 32x32 JPEG files, in the folders
 # train/<class>/ and test/<class>/ of CIFAR10_JPEG_ROOT. Compression changes

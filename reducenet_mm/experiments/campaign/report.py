@@ -112,6 +112,7 @@ def notes(content: Mapping[str, Any]) -> list[str]:
         'validation and the recalibration of norms are not.',
         *_matches(content),
         *_provenance(content),
+        *_changed(content),
     ]
     if content['open']:
         missing = ', '.join(content['open'])
@@ -244,6 +245,20 @@ def _provenance(content: Mapping[str, Any]) -> list[str]:
             commits += f', begun by {_commit(code["begun_by"])}'
         found.append(f'{code["cells"]} cell(s) by {commits}; {packages}.')
     return found
+
+
+def _changed(content: Mapping[str, Any]) -> list[str]:
+    """Warn of cells that other arms do not start from as they are shown."""
+    changed = content['changed']
+    if not changed:
+        return []
+    most = max(max(values) - min(values) for values in changed.values())
+    return [
+        'Trained again, as other arms start from them, with another result: '
+        f'{", ".join(changed)}; validation differs by up to {most:.2f} '
+        'points. The table has the one that was tested; arms that were run '
+        'after another training start from that.'
+    ]
 
 
 def _commit(code: Mapping[str, Any]) -> str:

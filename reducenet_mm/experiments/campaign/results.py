@@ -80,6 +80,7 @@ def collect(
             if record is not None and record['test'] is not None
         ],
         tested_again=_tested_again(cells, records) if test else {},
+        changed=_changed(cells, records),
     )
     content['regime'] = describe_regime(campaign.regime, values)
     return content
@@ -220,3 +221,25 @@ def _tested_again(
             for record in records
         )
     return {name: count for name, count in counts.items() if count > 1}
+
+
+def _changed(
+    cells: Sequence[Cell], records: Sequence[Record]
+) -> dict[str, list[float]]:
+    """Return cells whose trainings ended otherwise, with all validations.
+
+    A cell is trained again where its checkpoint is gone and another arm needs
+    it; on another processor it may come out otherwise.
+    """
+    values: dict[str, list[float]] = {}
+    for cell in cells:
+        found = [
+            record['val']
+            for record in records
+            if record['hash'] == cell.hash
+            and record['status'] == FINISHED
+            and record['val'] is not None
+        ]
+        if len(set(found)) > 1:
+            values[cell.name] = found
+    return values

@@ -120,7 +120,7 @@ def _check_recorded(distiller: ConfigurableDistiller) -> None:
                 recorder.get_record_data(
                     wanted.get('record_idx', 0), wanted.get('data_idx')
                 )
-            except AssertionError as error:
+            except (AssertionError, TypeError) as error:
                 raise RuntimeError(
                     f'model.distiller.loss_forward_mappings.{loss}.{key}: no '
                     f'such record of the {side} by `{wanted["recorder"]}`, '
