@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import CodeType, ModuleType
+from typing import Any
 
 _REPORTED_TORCH = '1.12.0'
 
@@ -46,7 +47,7 @@ def _normalise_any_feature(l2_loss: ModuleType) -> None:
     """Let ``L2Loss`` take features that are zero or not contiguous."""
     torch = l2_loss.torch
 
-    def normalize_feature(self, feature):
+    def normalize_feature(self: Any, feature: Any) -> Any:
         return self.mult * torch.nn.functional.normalize(
             feature.reshape(len(feature), -1),
             dim=1,
