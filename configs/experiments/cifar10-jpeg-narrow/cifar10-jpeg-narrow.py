@@ -18,7 +18,7 @@ comparisons = [('soft_e8', 'fresh_e8'), ('teacher_e8', 'plain_matched')]
 later_comparisons = []
 
 # Saturated is what gains nothing from half of the students' cost to all of it;
-# twice all of it would take two CPU cores two hours more. So the teacher is
+# twice all of it would nearly double the campaign's time. So the teacher is
 # compared with the plain network at half the cost here, and with the one at
 # the whole cost in `comparisons`.
 regime = dict(

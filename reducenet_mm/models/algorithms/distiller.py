@@ -87,8 +87,11 @@ def compare_student(
     distiller.set_deliveries_override(True)
     with distiller.student_recorders, distiller.deliveries:
         losses = student()
-    _check_recorded(distiller)
-    return losses, distiller.compute_distill_losses()
+    try:
+        return losses, distiller.compute_distill_losses()
+    except (AssertionError, TypeError):
+        _check_recorded(distiller)
+        raise
 
 
 def release_records(distiller: ConfigurableDistiller) -> None:
