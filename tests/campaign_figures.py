@@ -37,6 +37,19 @@ def finished(folder: Path) -> list[Record]:
     ]
 
 
+def changed(folder: Path) -> dict[str, list[float]]:
+    """Return the validations of cells whose trainings ended otherwise."""
+    lines = (folder / 'results.jsonl').read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    found = {}
+    for cell in finished(folder):
+        of_cell = [r for r in records if r['hash'] == cell['hash']]
+        values = [r['val'] for r in of_cell if r['status'] == 'finished']
+        if min(values) < max(values):
+            found[f'{cell["arm"]} seed {cell["seed"]}'] = values
+    return found
+
+
 def by_arm(folder: Path, metric: str) -> dict[str, dict[int, float]]:
     values: dict[str, dict[int, float]] = {}
     for one in finished(folder):
@@ -107,6 +120,8 @@ def wrong_cells(folder: Path, report: Record) -> list[str]:
     again = {cell: n for cell, n in all_of.items() if n > 1}
     if again != report.get('tested_again', {}):
         wrong.append('other cells were tested again')
+    if changed(folder) != report['changed']:
+        wrong.append('other cells were trained again')
     open_ = {f'{arm} seed {seed}' for arm, seed in planned - set(counts)}
     if open_ != set(report['open']) | set(report['failed']):
         wrong.append('other cells are open')
