@@ -8,11 +8,8 @@ from typing import Any
 
 import pytest
 
-from reducenet_mm.experiments.campaign.config import (
-    in_order,
-    needed_arms,
-    read_campaign,
-)
+from reducenet_mm.experiments.campaign.arms import in_order, needed_arms
+from reducenet_mm.experiments.campaign.config import read_campaign
 
 TEXT = """
 seeds = [0, 1]

@@ -11,7 +11,8 @@ from typing import Any
 from rich.console import Console
 
 from ..processes import exclusive
-from .config import Campaign, needed_arms
+from .arms import needed_arms
+from .config import Campaign
 from .crew import Crew, Settings
 from .ledger import FINISHED, RESULTS, Ledger, finished_record
 from .plan import Cell, PlannedArm

@@ -23,7 +23,8 @@ from ..cost import (
 )
 from ..plan import run_epochs
 from ..records import content_hash
-from .config import Arm, Campaign, in_order, needed_arms
+from .arms import Arm, in_order, needed_arms
+from .config import Campaign
 
 
 @dataclass(frozen=True)
