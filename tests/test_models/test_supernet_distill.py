@@ -21,7 +21,6 @@ from tests.test_models.distillation import (
     assert_teacher_is,
     batch,
     optimizer,
-    soft_labels,
     teacher_copy,
     train,
 )
@@ -109,39 +108,6 @@ def test_stopped_distillation_leaves_the_labels(build):
     algorithm = build()
     algorithm.distillation_stopped = True
     assert set(algorithm.loss(*batch())) == {'student.loss'}
-
-
-def test_a_recorder_of_the_students_tensor_for_the_teachers_is_refused(build):
-    distiller = soft_labels()
-    weight = dict(type='Parameter', source='head.fc.weight')
-    distiller['student_recorders']['weight'] = weight
-    assert build(distiller=copy.deepcopy(distiller)).distiller
-    for kind in ('Parameter', 'mmrazor.Parameter'):
-        distiller['teacher_recorders']['weight'] = dict(weight, type=kind)
-        with pytest.raises(
-            ValueError, match=r'teacher_recorders\.weight: .* the student.s'
-        ):
-            build(distiller=distiller)
-
-
-@pytest.mark.parametrize(
-    ('recorder', 'index', 'said'),
-    [
-        ('head.loss_module', {}, 'of the teacher by `logits`, source'),
-        ('head.fc', dict(record_idx=1), 'record_idx is 1'),
-        ('backbone', dict(data_idx=1), 'length of record is 1'),
-        ('head.fc', dict(data_idx=0), 'record should be a list or tuple'),
-    ],
-)
-def test_a_record_that_is_not_made_is_named(build, recorder, index, said):
-    distiller = soft_labels()
-    distiller['teacher_recorders']['logits']['source'] = recorder
-    distiller['loss_forward_mappings']['loss_kl']['preds_T'].update(index)
-    algorithm = build(distiller=distiller)
-    with pytest.raises(RuntimeError) as error:
-        algorithm.loss(*batch())
-    assert 'loss_forward_mappings.loss_kl.preds_T' in str(error.value)
-    assert said in str(error.value)
 
 
 def test_the_teachers_own_loss_is_not_computed(build):
