@@ -18,6 +18,7 @@ import pytest
 from scipy import stats
 
 Record = dict[str, Any]
+Values = dict[str, dict[int, float]]
 Numbers = tuple[int, float, float | None, float | None, float | None]
 
 
@@ -50,8 +51,8 @@ def changed(folder: Path) -> dict[str, list[float]]:
     return found
 
 
-def by_arm(folder: Path, metric: str) -> dict[str, dict[int, float]]:
-    values: dict[str, dict[int, float]] = {}
+def by_arm(folder: Path, metric: str) -> Values:
+    values: Values = {}
     for one in finished(folder):
         of_arm = values.setdefault(one['arm'], {})
         of_arm[one['seed']] = one['test'][metric]
@@ -68,9 +69,7 @@ def numbers(values: list[float]) -> Numbers:
     return n, mean, sd, mean - margin, mean + margin
 
 
-def differences(
-    values: dict[str, dict[int, float]], arm: str, control: str
-) -> list[float]:
+def differences(values: Values, arm: str, control: str) -> list[float]:
     of_arm, of_control = values.get(arm, {}), values.get(control, {})
     return [
         of_arm[s] - of_control[s] for s in sorted(of_arm) if s in of_control
@@ -180,6 +179,7 @@ def wrong_differences(folder: Path, report: Record) -> list[str]:
         said = verdict(found) if found else None
         if not same(pair['difference'], found) or pair['verdict'] != said:
             wrong.append(f'difference of {names}')
+    wrong += wrong_p_values(report['comparisons'], values)
     arms = report['regime']['arms']
     for role in {'doubled', 'teacher'} & set(arms):
         found = differences(values, arms[role], arms['control'])
@@ -187,6 +187,33 @@ def wrong_differences(folder: Path, report: Record) -> list[str]:
             wrong.append(f'regime: {role}')
         if interval(found) not in report['regime']['sentence']:
             wrong.append(f'sentence: {role}')
+    return wrong
+
+
+def wrong_p_values(pairs: list[Record], values: Values) -> list[str]:
+    """Adjusted: the largest of what those up to each become, one by one."""
+    wrong, told = [], []
+    for pair in pairs:
+        names = pair['arm'], pair['control']
+        found = differences(values, *names)
+        constant = len(set(found)) < 2
+        if not constant:
+            wanted = stats.ttest_1samp(found, 0).pvalue
+            if pair['p_value'] != pytest.approx(wanted):
+                wrong.append(f'p-value of {names}')
+        if len(found) >= 5:
+            told.append(pair)
+        elif pair['p_holm'] is not None:
+            wrong.append(f'adjusted p-value of {names}')
+    told.sort(key=lambda pair: pair['p_value'])
+    for rank, pair in enumerate(told):
+        wanted = max(
+            min(1.0, (len(told) - index) * told[index]['p_value'])
+            for index in range(rank + 1)
+        )
+        if pair['p_holm'] != pytest.approx(wanted):
+            names = pair['arm'], pair['control']
+            wrong.append(f'adjusted p-value of {names}')
     return wrong
 
 

@@ -54,6 +54,8 @@ def comparison(
         control=control,
         difference=asdict(difference),
         verdict=difference.verdict,
+        p_value=difference.p_value,
+        p_holm=difference.p_value,
         cost_ratio=1.004 if matched else 0.5,
         matched=matched,
         later=False,
@@ -117,6 +119,23 @@ def test_the_regime_comes_first_and_other_pairs_after_the_table(
     further = lines.index('Further comparisons:')
     pair = '- soft: +1.04 [0.85, 1.23] to restart: better'
     assert lines[further + 2] == pair
+
+
+def test_it_says_what_chance_would_give(content: dict[str, Any]) -> None:
+    said = [one for one in notes(content) if 'Holm' in one]
+    assert said == [
+        'Of 3 comparison(s) 2 are better or worse; were there no differences '
+        'at all, about 0.2 would be. Adjusted for their number by '
+        "Holm's method, 2 remain: soft to plain, soft to restart."
+    ]
+    content['comparisons'][2]['p_holm'] = 0.06
+    for one in content['comparisons'][:2]:
+        one['p_holm'] = None  # too few seeds
+    (said,) = [one for one in notes(content) if 'Holm' in one]
+    assert said.startswith('Of 1 comparison(s) 1 are better or worse')
+    assert said.endswith('method, 0 remain.')
+    content['comparisons'] = []
+    assert not [one for one in notes(content) if 'Holm' in one]
 
 
 def test_what_was_asked_later_is_in_a_list_of_its_own(

@@ -12,6 +12,7 @@ from reducenet_mm.experiments.campaign.regime import describe_regime
 from reducenet_mm.experiments.campaign.statistics import (
     Estimate,
     estimate,
+    holm,
     paired_difference,
 )
 
@@ -44,6 +45,24 @@ def test_differences_are_paired_by_seed_over_common_seeds() -> None:
         [arm[seed] for seed in range(5)], [control[seed] for seed in range(5)]
     ).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((test.low, test.high))
+
+
+def test_a_p_value_is_that_of_the_paired_t_test() -> None:
+    values = [1.0, 0.5, 0.2, -0.4, 0.3]
+    wanted = stats.ttest_1samp(values, 0).pvalue
+    assert estimate(values).p_value == pytest.approx(wanted)
+    assert estimate([0.5] * 5).p_value == 0
+    assert estimate([0.0] * 5).p_value == 1
+    assert estimate([0.5]).p_value is None
+
+
+def test_holms_adjustment_worked_out_by_hand() -> None:
+    # Sorted 0.01, 0.02, 0.03, 0.6: times 4, 3, 2, 1, never falling.
+    found = holm([0.03, 0.01, 0.6, 0.02])
+    assert found == pytest.approx([0.06, 0.04, 0.6, 0.06])
+    assert holm([0.4, 0.5]) == pytest.approx([0.8, 0.8])
+    assert holm([0.7, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
 
 
 def test_without_common_seeds_there_is_no_difference() -> None:

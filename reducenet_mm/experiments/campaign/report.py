@@ -16,7 +16,7 @@ from ..text import amount
 from .figure import campaign_figure, main_comparisons
 from .plan import PlannedArm
 from .regime import interval_text
-from .statistics import CONFIDENCE, LEAST_SEEDS
+from .statistics import CONFIDENCE, INCONCLUSIVE, LEAST_SEEDS
 
 HEADINGS = (
     'arm',
@@ -104,6 +104,7 @@ def notes(content: Mapping[str, Any]) -> list[str]:
         '% interval of the paired t test, not adjusted for their number. '
         'Inconclusive: the interval contains zero. With fewer than '
         f'{LEAST_SEEDS} seeds nothing is called better or worse.',
+        *_by_chance(content),
         'Seeds change initialisation, order and augmentation, not which '
         'images are trained on or tested with.',
         f'Multiply-adds: {content["counted"]} of one image. Training '
@@ -217,6 +218,26 @@ def _use_of_test(content: Mapping[str, Any]) -> str:
             f'{", ".join(again)}.'
         )
     return text
+
+
+def _by_chance(content: Mapping[str, Any]) -> list[str]:
+    """Say how many verdicts chance alone would give, and which are left."""
+    told = [c for c in content['comparisons'] if c['p_holm'] is not None]
+    if not told:
+        return []
+    found = sum(c['verdict'] != INCONCLUSIVE for c in told)
+    left = [
+        f'{c["arm"]} to {c["control"]}'
+        for c in told
+        if c['p_holm'] < 1 - CONFIDENCE
+    ]
+    by_chance = (1 - CONFIDENCE) * len(told)
+    return [
+        f'Of {len(told)} comparison(s) {found} are better or worse; were '
+        f'there no differences at all, about {by_chance:.1f} would be. '
+        "Adjusted for their number by Holm's method, "
+        f'{len(left)} remain{": " if left else ""}{", ".join(left)}.'
+    ]
 
 
 def _matches(content: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,13 @@ from .config import Campaign
 from .ledger import FINISHED, finished_record
 from .plan import Cell, PlannedArm
 from .regime import describe_regime
-from .statistics import Estimate, estimate, paired_difference
+from .statistics import (
+    VERDICTS,
+    Estimate,
+    estimate,
+    holm,
+    paired_difference,
+)
 
 Record = Mapping[str, Any]
 MATCHED = 0.05
@@ -60,14 +66,7 @@ def collect(
         arms=[
             _arm(planned[name], done[name], values[name]) for name in planned
         ],
-        comparisons=[
-            _comparison(planned[arm], planned[control], values, later)
-            for later, pairs in (
-                (False, campaign.comparisons),
-                (True, campaign.later_comparisons),
-            )
-            for arm, control in pairs
-        ],
+        comparisons=_comparisons(campaign, planned, values),
         open=[
             name
             for name, record in found.items()
@@ -144,6 +143,27 @@ def _arm(
     )
 
 
+def _comparisons(
+    campaign: Campaign,
+    planned: Mapping[str, PlannedArm],
+    values: Mapping[str, Mapping[int, float]],
+) -> list[dict[str, Any]]:
+    """Return all comparisons; those that say something adjusted by Holm."""
+    comparisons = [
+        _comparison(planned[arm], planned[control], values, later)
+        for later, pairs in (
+            (False, campaign.comparisons),
+            (True, campaign.later_comparisons),
+        )
+        for arm, control in pairs
+    ]
+    told = [one for one in comparisons if one['verdict'] in VERDICTS]
+    adjusted = holm([one['p_value'] for one in told])
+    for one, p_value in zip(told, adjusted):
+        one['p_holm'] = p_value
+    return comparisons
+
+
 def _comparison(
     arm: PlannedArm,
     control: PlannedArm,
@@ -157,6 +177,8 @@ def _comparison(
         control=control.name,
         difference=_plain(difference),
         verdict=None if difference is None else difference.verdict,
+        p_value=None if difference is None else difference.p_value,
+        p_holm=None,
         cost_ratio=ratio,
         matched=abs(ratio - 1) <= MATCHED,
         later=later,

@@ -15,6 +15,8 @@ LEAST_SEEDS = 5
 
 BETTER, WORSE = 'better', 'worse'
 INCONCLUSIVE, TOO_FEW = 'inconclusive', 'too few seeds'
+VERDICTS = BETTER, WORSE, INCONCLUSIVE
+"""What enough seeds allow to be said."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,19 @@ class Estimate:
         if self.low <= 0 <= self.high:
             return INCONCLUSIVE
         return BETTER if self.low > 0 else WORSE
+
+    @property
+    def p_value(self) -> float | None:
+        """Of the two-sided t test of a mean of zero; None of one seed.
+
+        Below 0.05 just where the interval does not contain zero.
+        """
+        if self.sd is None:
+            return None
+        if self.sd == 0:
+            return float(self.mean == 0)
+        t = abs(self.mean) * self.n**0.5 / self.sd
+        return float(2 * stats.t.sf(t, self.n - 1))
 
     def side_of(self, limit: float) -> bool | None:
         """Whether the mean is at least ``limit``; None: cannot be told.
@@ -94,3 +109,28 @@ def paired_difference(
     if not common:
         return None
     return estimate([values[seed] - control[seed] for seed in common])
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values for their number by Holm's step-down method.
+
+    Calling real what is below 0.05 is wrong anywhere among them with a
+    probability of at most 0.05, however they depend on one another.
+
+    Args:
+        p_values: Of all tests that were made.
+
+    Returns:
+        The adjusted values, in the same order.
+
+    Source:
+        Holm (1979), A simple sequentially rejective multiple test procedure.
+    """
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    for rank, index in enumerate(order):
+        factor = len(p_values) - rank
+        highest = max(highest, min(1.0, factor * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
