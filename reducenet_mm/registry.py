@@ -1,10 +1,10 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
 """The registries this package adds to; it has none of its own.
 
-Layers, hooks, optimizer constructors, samplers and transforms go to MMEngine's
-root registries, so that every toolbox's scope finds them; backbones and data
-sets to MMPretrain's; the algorithm to MMRazor's (in its own module, which
-alone imports MMRazor).
+Layers, ``GraftedBackbone``, hooks, optimizer constructors, samplers and
+transforms go to MMEngine's root registries, so that every toolbox's scope
+finds them; the other backbones and data sets to MMPretrain's; the algorithm to
+MMRazor's (in its own module, which alone imports MMRazor).
 """
 
 from mmengine.registry import (

@@ -146,6 +146,6 @@ class StudentResNet_CIFAR(StudentResNet, ResNet_CIFAR):
     """
 
     arch_settings: ClassVar[dict] = {
-        6 * n + 2: (BasicBlock, (n, n, n)) for n in range(1, 19)
+        6 * n + 2: (BasicBlock, (n, n, n)) for n in range(1, 19) if n != 8
     }
     default_width: ClassVar[int] = 16

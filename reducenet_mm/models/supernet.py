@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .graft_targets import Targets
 from .graftable import GRAFTS
+from .idle_branches import settle_branches
 from .layers import Gated, Host, Replaceable
 from .layers.expand_branch import Kernel
 from .layers.host import EXPAND, LORA, hosts
@@ -166,7 +167,8 @@ def graft(
     checkpoint; after an initialisation of any other kind call
     :func:`reset_branches`.
 
-    Until it is ungrafted, a checkpoint with nothing for it is an error.
+    Branches beside frozen convolutions are frozen too, with a warning. Until
+    it is ungrafted, a checkpoint with nothing for it is an error.
 
     Args:
         model: The host network. No key of it is renamed.
@@ -194,6 +196,7 @@ def graft(
             conv, expansion, norm_cfg, act_cfg, zero_init, lora, kernel
         ),
     )
+    settle_branches(model)
     watch_loading(model)
     return model
 

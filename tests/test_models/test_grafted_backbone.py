@@ -92,6 +92,14 @@ def test_branches_of_a_frozen_stage_are_frozen():
         assert modes == [False] * 2 + [True] * 6, step
 
 
+def test_a_graft_in_python_freezes_with_the_host_too():
+    net = MODELS.build(dict(small()['backbone'], frozen_stages=1))
+    graft(net, 'block_first_conv')
+    for name, parameter in net.named_parameters():
+        if '.expand.' in name:
+            assert parameter.requires_grad != name.startswith('layer1.')
+
+
 # initialisation
 
 

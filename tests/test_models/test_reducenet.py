@@ -1,8 +1,11 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
 """The backbones: published counts, keys, and what MMPretrain users expect."""
 
+import logging
+
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from mmpretrain.models import ResNet
 from mmpretrain.registry import MODELS
 from torch import nn
@@ -10,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from reducenet_mm import set_scaler, ungraft
 from reducenet_mm.models import PlainResNet, ReduceNet
+from reducenet_mm.models.backbones.reduce_blocks import BLOCKS
 from reducenet_mm.models.supernet import hosts
 from tests.conftest import randomise_norms
 
@@ -56,7 +60,7 @@ class _Head(nn.Module):
         return self.fc(feats[-1].mean((2, 3)))
 
 
-@pytest.mark.parametrize('depth', range(8, 111, 6))
+@pytest.mark.parametrize('depth', sorted({*range(8, 111, 6)} - {50}))
 def test_every_cifar_depth_has_that_many_layers(depth):
     net = PlainResNet(depth, base_channels=2)
     convs = [
@@ -124,6 +128,27 @@ def test_frozen_stages_freeze_branches_too_and_keep_statistics():
     before = net.layer1[0].conv1.expand.norm1.running_mean.clone()
     net(torch.randn(2, 3, 8, 8))
     assert torch.equal(net.layer1[0].conv1.expand.norm1.running_mean, before)
+
+
+def warnings(records):
+    return [r.getMessage() for r in records if r.levelno >= logging.WARNING]
+
+
+def test_branches_that_cannot_learn_are_told_of(monkeypatch):
+    told = []
+    logger = MMLogger.get_instance('idle')
+    monkeypatch.setattr(logger, 'handle', told.append)
+    for block in BLOCKS:
+        ReduceNet(8, base_channels=4, block=block)
+    groups = dict(type='GN', num_groups=1)
+    ReduceNet(8, base_channels=4, norm_eval=True, norm_cfg=groups)
+    assert not warnings(told)
+    ReduceNet(8, base_channels=4, frozen_stages=1)
+    ReduceNet(8, base_channels=4, norm_eval=True)
+    frozen, idle = warnings(told)
+    assert frozen.startswith('1 branches of ReduceNet')
+    assert '`layer1.0.conv1`' in frozen and 'zero_init_expand=True' in frozen
+    assert idle.startswith('norm_eval=True of ReduceNet keeps')
 
 
 def test_norm_eval_keeps_all_statistics():
@@ -199,6 +224,7 @@ def test_init_cfg_pretrained_loads_a_plain_checkpoint(tmp_path):
     [
         (dict(depth=9), 'depth must be 18, 34 or 6n.2 .* got 9'),
         (dict(depth=116), 'got 116'),
+        (dict(depth=50), "got 50.*GraftedBackbone.*ResNet', depth=50"),
         (dict(depth='20'), "got '20'"),
         (dict(block='bottleneck'), "unknown block 'bottleneck'.*postsum"),
         (dict(expansion=0), 'expansion must be an integer >= 1, got 0'),

@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmengine.logging import print_log
 from mmengine.registry import MODELS
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from reducenet_mm.registry import LAYERS
 
@@ -82,8 +79,6 @@ def GraftedBackbone(
             'already. Use it as the backbone itself.'
         )
     graft(host, targets, expansion, norm_cfg, act_cfg, zero_init, lora, kernel)
-    _freeze_with_hosts(host)
-    _warn_of_idle_norms(host)
     set_scaler(host, scaler)
     return host
 
@@ -117,41 +112,3 @@ def _build_host(cfg: Mapping[str, Any], pretrained: str | None) -> nn.Module:
             "Set backbone.backbone.init_cfg=dict(type='Pretrained', "
             'checkpoint=FILE) instead.'
         ) from error
-
-
-def _freeze_with_hosts(model: nn.Module) -> None:
-    """Freeze the branches beside convolutions that are frozen."""
-    frozen = [
-        (name, host)
-        for name, host in hosts(model)
-        if not any(p.requires_grad for p in host.parameters(recurse=False))
-    ]
-    for _, host in frozen:
-        host.requires_grad_(False)
-    if frozen:
-        print_log(
-            f'{len(frozen)} branches are in frozen stages of '
-            f'{type(model).__name__} and do not train, the first beside '
-            f'`{frozen[0][0]}`. Where they start at zero they add nothing: '
-            'leave them out of `targets` (backbone.targets).',
-            logger='current',
-            level=logging.WARNING,
-        )
-
-
-def _warn_of_idle_norms(model: nn.Module) -> None:
-    """Say where branches' batch norms would never see an image."""
-    idle = getattr(model, 'norm_eval', False) and any(
-        isinstance(norm, _BatchNorm)
-        for _, host in hosts(model)
-        for norm in host.expand.modules()
-    )
-    if idle:
-        print_log(
-            f"norm_eval=True of {type(model).__name__} keeps the branches' "
-            'batch norms at the statistics they begin with, mean 0 and '
-            "variance 1. Set backbone.norm_cfg=dict(type='GN', "
-            'num_groups=32), or backbone.backbone.norm_eval=False.',
-            logger='current',
-            level=logging.WARNING,
-        )

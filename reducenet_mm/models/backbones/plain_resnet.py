@@ -25,8 +25,11 @@ from ..layers.host import hosts
 from ..layers.loading import check_has_part
 from .plain_block import PlainBlock
 
-CIFAR_ARCHS = {6 * n + 2: (n, n, n) for n in range(1, 19)}
-"""Blocks of each stage by depth; He et al. 2016, section 4.2."""
+CIFAR_ARCHS = {6 * n + 2: (n, n, n) for n in range(1, 19) if n != 8}
+"""Blocks of each stage by depth; He et al. 2016, section 4.2.
+
+Without 50, which would be taken for that of MMPretrain's ``ResNet``.
+"""
 
 IMAGENET_ARCHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 """Blocks of each stage by depth; He et al. 2016, table 1."""
@@ -36,13 +39,13 @@ IMAGENET_ARCHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 class PlainResNet(Deployable, ResNet):
     """ResNet of basic blocks: depth 6n+2 for small images, or 18 and 34.
 
-    Depths 8, 14, 20, ... 110 have the stem and the three stages of
+    Depths 8, 14, 20, ... 110 (but 50) have the stem and the three stages of
     CIFAR's ResNets, with a convolution in the shortcut where the shape
     changes. Depths 18 and 34 are MMPretrain's ``ResNet``, key for key, and
     with ``out_act`` in function too.
 
     Args:
-        depth: 18, 34 or 6n+2 from 8 to 110.
+        depth: 18, 34 or 6n+2 from 8 to 110, but not 50.
         base_channels: Width of stem and first stage; each further stage
             doubles it. Defaults to 16 (6n+2) or 64 (18, 34).
         in_channels: Channels of the input images.
@@ -201,7 +204,10 @@ def check_depth(depth: int) -> None:
         raise ValueError(
             f'depth must be 18, 34 or 6n+2 from 8 to 110, got {depth!r}. Set '
             '`backbone.depth` to one of '
-            f'{sorted(PlainResNet.arch_settings)}.'
+            f'{sorted(PlainResNet.arch_settings)}. Networks of bottlenecks, '
+            'such as ResNet-50, are grafted: backbone=dict(type='
+            "'GraftedBackbone', backbone=dict(type='mmpretrain.ResNet', "
+            "depth=50), targets='block_first_conv')."
         )
 
 

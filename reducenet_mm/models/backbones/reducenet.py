@@ -10,6 +10,7 @@ from mmpretrain.models.backbones.resnet import BasicBlock
 
 from reducenet_mm.registry import BACKBONES
 
+from ..idle_branches import settle_branches
 from ..layers.expand_branch import check_expansion
 from ..supernet import (
     check_scaler,
@@ -54,11 +55,13 @@ class ReduceNet(PlainResNet):
         depth: 18, 34 or 6n+2 from 8 to 110; see :class:`PlainResNet`,
             likewise all arguments that are not named here.
         expansion: Width of the branches in multiples of the block's output
-            channels, an integer >= 1: how strong the teacher gets.
+            channels, an integer >= 1: how strong the teacher gets. The
+            attribute ``expansion`` is MMPretrain's, that of its blocks.
         block: Name of the block, a key of ``reduce_blocks.BLOCKS``.
         scaler: Which network to start as, in [0, 1].
         zero_init_expand: Start the branches at zero output, so that the
-            teacher begins as the student; for growing a trained network.
+            teacher begins as the student; for growing a trained network,
+            such as a stock checkpoint.
         deploy: Build the deployed student alone, see :class:`PlainResNet`;
             ``scaler`` and the settings of branches have no effect then.
 
@@ -135,6 +138,7 @@ class ReduceNet(PlainResNet):
         )
         set_scaler(self, scaler)
         self._freeze_stages()
+        settle_branches(self)
 
     def _block_class(self, out_act: bool) -> type[BasicBlock]:
         return BLOCKS[self.block_name].base
