@@ -268,11 +268,31 @@ def test_soft_labels_preset_by_hand(tmp_path):
     torch.testing.assert_close(losses['student.loss'], hard)
 
 
+def test_presets_go_beside_the_hooks_of_a_teacher(tmp_path):
+    teacher = CONFIGS / 'reducenet/digits/reducenet8-w16-e4_digits_teacher.py'
+    hooked = tmp_path / 'teacher.py'
+    hooked.write_text(
+        f"_base_ = {str(teacher)!r}\ncustom_hooks = [dict(type='EMAHook')]\n"
+    )
+    for preset, name in (
+        ('distill/dkd', 'student_hooks'),
+        ('inplace/netaug', 'inplace_hooks'),
+    ):
+        student = tmp_path / 'student.py'
+        student.write_text(
+            f"_base_ = [{str(hooked)!r}, '{CONFIGS}/_base_/{preset}.py']\n"
+            f'custom_hooks = [*_base_.custom_hooks, *_base_.{name}]\n'
+        )
+        cfg = Config.fromfile(student)
+        kinds = [hook['type'] for hook in cfg.custom_hooks]
+        assert kinds == ['EMAHook', cfg[name][0]['type']]
+
+
 def test_preset_without_distiller(tmp_path):
     path = CONFIGS / 'reducenet/digits/reducenet8-w16-e4_digits_student.py'
     cfg = prepare(path, tmp_path)
     preset = load(CONFIGS / '_base_/distill/none.py')
-    assert preset.custom_hooks == cfg.custom_hooks
+    assert preset.student_hooks == cfg.custom_hooks
     assert preset.student_optim_wrapper.constructor == (
         cfg.optim_wrapper.constructor
     )

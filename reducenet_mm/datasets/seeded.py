@@ -243,7 +243,8 @@ class SeedSample(BaseTransform):
                 "train_dataloader.sampler.type='SeededSampler'. Wrappers "
                 'that compute indices (RepeatDataset, ConcatDataset, ...; '
                 'config key train_dataloader.dataset.type) are not supported. '
-                'Leave SeedSample out of pipelines that only evaluate.'
+                'Leave SeedSample out of pipelines that only evaluate, and '
+                'where no sampler is (dataset[i], browse_dataset.py).'
             )
         return mix_seeds('sample', *self._turn, index)
 

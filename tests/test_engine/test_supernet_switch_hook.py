@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,6 +127,16 @@ def test_the_drop_shock_is_measured_and_logged(
     with torch.no_grad():
         expected_output = same_layout(images)
     assert torch.equal(runner.model.teacher(images), expected_output)
+
+
+def test_a_model_without_a_teacher_is_left_alone(tmp_path):
+    hooks = [dict(type='SupernetSwitchHook')]
+    runner = run('teacher', tmp_path, epochs=1, custom_hooks=hooks)
+    log = Path(runner.log_dir, f'{runner.timestamp}.log').read_text()
+    told = 'ImageClassifier has no scaler-1 teacher to switch from'
+    assert f'SupernetSwitchHook does nothing: {told}' in log
+    (validation,) = [s for s in scalars(runner) if 'accuracy/top1' in s]
+    assert 'teacher/accuracy/top1' not in validation
 
 
 def test_resuming_does_not_switch_again(teacher, tmp_path, images):

@@ -6,7 +6,7 @@ _base_ = 'mmpretrain::_base_/datasets/imagenet_bs64.py'
 data_root = '{{$IMAGENET_ROOT:data/imagenet/}}'
 
 train_dataloader = dict(
-    batch_size=64,
+    batch_size=32,
     persistent_workers=True,
     collate_fn=dict(type='default_collate'),
     dataset=dict(

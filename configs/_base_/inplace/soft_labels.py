@@ -11,6 +11,6 @@ inplace = dict(
     distiller=_base_.distiller, ramp=0.2, sandwich=0, teacher_weight=1.0
 )
 
-# Measures the teacher too in every validation. SupernetSwitchHook, which is
-# for a fixed teacher, is refused.
-custom_hooks = [dict(type='InplaceHook')]
+# The `custom_hooks`. Measures the teacher too in every validation.
+# SupernetSwitchHook, which is for a fixed teacher, is refused.
+inplace_hooks = [dict(type='InplaceHook')]

@@ -3,6 +3,8 @@
 # arm takes `model` from here and `model.architecture` from its teacher.py.
 _base_ = '../../_base_/distill/soft_labels.py'
 
+custom_hooks = _base_.student_hooks
+
 model = dict(
     _scope_='mmrazor',
     type='SupernetDistill',

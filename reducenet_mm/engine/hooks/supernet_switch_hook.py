@@ -40,7 +40,8 @@ class SupernetSwitchHook(Hook):
     the student, re-estimates the student's norm statistics if
     ``norm_stats='recalibrated'``, validates again and logs the *drop shock*.
     Afterwards every validation also reports ``teacher/<metric>``; as the
-    teacher's function is fixed, it is measured once.
+    teacher's function is fixed, it is measured once. A model that has no such
+    teacher is left alone, with a warning.
 
     Args:
         recalib_samples: Training images to re-estimate statistics from.
@@ -60,6 +61,13 @@ class SupernetSwitchHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Switch, unless the stage is resumed."""
         model = _unwrap(runner.model)
+        if not hasattr(model, 'check_ready'):
+            runner.logger.warning(
+                f'SupernetSwitchHook does nothing: {type(model).__name__} has '
+                'no scaler-1 teacher to switch from, which model.type='
+                "'SupernetDistill' has. Leave it out of custom_hooks."
+            )
+            return
         model.check_ready()
         if runner.iter > 0:
             return
