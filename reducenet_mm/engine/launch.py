@@ -7,8 +7,10 @@ import argparse
 import os
 import os.path as osp
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from mmengine.config import Config, DictAction
@@ -20,6 +22,12 @@ from reducenet_mm import compat
 
 USAGE_STATUS = 2
 """Exit status of a tool whose input is wrong, as argparse has it."""
+
+_FILE_ERRORS = (OSError, SyntaxError, ImportError)
+"""What a config is the reason of, wherever it is raised."""
+
+_READERS = {None, 'addict', 'mmengine', 'yaml', *sys.stdlib_module_names}
+"""Packages, and config files themselves (None), that read a config."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -115,9 +123,11 @@ def read_config(path: str, options: Mapping[str, Any] | None) -> Config:
         raise FileNotFoundError(f'config file {path!r} is not there.')
     try:
         cfg = Config.fromfile(path)
-    except (OSError, SyntaxError, ImportError) as error:
+    except Exception as error:
+        if not (isinstance(error, _FILE_ERRORS) or _is_of_config(error)):
+            raise
         raise ValueError(
-            f'config file {path!r} cannot be read: {error}'
+            f'config file {path!r} cannot be read: {_reason(error)}'
         ) from error
     try:
         cfg.merge_from_dict(dict(options or {}))
@@ -126,6 +136,34 @@ def read_config(path: str, options: Mapping[str, Any] | None) -> Config:
             f'--cfg-options {options} cannot be applied to {path!r}: {error}'
         ) from error
     return cfg
+
+
+def _is_of_config(error: Exception) -> bool:
+    """Whether a config file raised it, not a module that it imports."""
+    _, *frames = traceback.walk_tb(error.__traceback__)  # without our own
+    return {_package(frame) for frame, _ in frames} <= _READERS
+
+
+def _package(frame: FrameType) -> str | None:
+    """Return whose code it is; that of a config file has no ``__name__``."""
+    name = frame.f_globals.get('__name__')
+    return None if name is None else name.partition('.')[0]
+
+
+def _reason(error: Exception) -> str:
+    """Return an error as text, with the file and line if it names none."""
+    if isinstance(error, _FILE_ERRORS):
+        return str(error)
+    message: Any = error
+    if isinstance(error, KeyError) and error.args:
+        message = error.args[0]  # str() would add quotes
+    places = [
+        f' (in {frame.f_code.co_filename!r}, line {line})'
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if _package(frame) is None
+    ]
+    place = places[-1] if places else ''
+    return f'{type(error).__name__}: {message}{place}'
 
 
 def default_work_dir(config: str) -> str:

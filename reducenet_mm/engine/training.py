@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmengine.config import Config
+from torch import nn
 
 from reducenet_mm.models.checkpoint_checks import check_plain_state_dict
 from reducenet_mm.models.checkpoint_views import is_distill_state_dict
@@ -50,6 +51,27 @@ def settle_training(
         preflight.forget_missing_inputs(cfg, checkpoint)
         preflight.check_checkpoint(model, checkpoint)
     elif cfg.get('load_from'):
-        weights = preflight.read_weights(cfg.load_from)
-        if not is_distill_state_dict(model.state_dict()):
-            check_plain_state_dict(weights)
+        _check_load_from(model, cfg.load_from)
+
+
+def _check_load_from(model: nn.Module, path: str) -> None:
+    """Refuse what the Runner would refuse, or load nothing of.
+
+    Raises:
+        FileNotFoundError: If ``path`` is not there.
+        ValueError: If it cannot be read, or is no checkpoint for ``model``.
+    """
+    check = getattr(model, 'check_resumable', None)  # of our algorithms
+    if check is None and not is_distill_state_dict(model.state_dict()):
+        check = check_plain_state_dict
+    try:
+        weights = preflight.read_weights(path)
+        if check is not None:
+            check(weights)
+    except (FileNotFoundError, ValueError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        kind = FileNotFoundError if missing else ValueError
+        raise kind(
+            f'load_from={path!r}: {error} To start without it, set '
+            'load_from=None.'
+        ) from error

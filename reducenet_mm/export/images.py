@@ -17,6 +17,7 @@ from mmpretrain.registry import DATASETS
 from torch import Tensor, nn
 
 from reducenet_mm.engine.preflight.data_paths import downloads
+from reducenet_mm.engine.preflight.model_keys import resolve
 
 from .plain_data import CLASSIFIERS, scope_of
 from .student_backbone import StudentResNet_CIFAR
@@ -86,15 +87,10 @@ class ImageSource:
             Images (N, C, H, W) and labels (N,); nothing at all where the
             set is not on this machine or has more labels than one an image.
         """
-        if self._validation is None:
+        if self._validation is None or not _one_label_each(self._validation):
             return
         for batch in self._batches(self._validation, limit):
-            labels = [
-                getattr(sample, 'gt_label', torch.empty(0))
-                for sample in batch['data_samples']
-            ]
-            if any(label.numel() != 1 for label in labels):
-                return
+            labels = [sample.gt_label for sample in batch['data_samples']]
             yield batch['inputs'], torch.stack(labels).flatten()
 
     def calibration(self, count: int) -> list[Tensor]:
@@ -192,6 +188,23 @@ def _chosen(count: int, limit: int | None) -> list[int]:
     return torch.randperm(count, generator=generator)[:limit].tolist()
 
 
+def _one_label_each(dataset: Any) -> bool:
+    """Whether every image of a data set has exactly one label.
+
+    Of a data set without data infos, or without labels in them, all images
+    are read; of others the first one, to see that labels get this far.
+    """
+    info_of: Any = getattr(dataset, 'get_data_info', lambda index: {})
+    for index in range(len(dataset)):
+        label = info_of(index).get('gt_label')
+        if label is None or index == 0:
+            sample = dataset[index].get('data_samples')
+            label = getattr(sample, 'gt_label', ())
+        if torch.as_tensor(label).numel() != 1:
+            return False
+    return True
+
+
 def _innermost(dataset: Any) -> list[Any]:
     """Return the configs inside wrappers such as HoldoutSplit, in order."""
     children = [dataset.get('dataset'), *(dataset.get('datasets') or ())]
@@ -213,7 +226,8 @@ def _copy_pipeline(source: Any, target: Any) -> None:
 def _without_download(value: Any) -> Any:
     if isinstance(value, Mapping):
         copied = {key: _without_download(val) for key, val in value.items()}
-        target = DATASETS.get(str(copied.get('type')))
+        scope = copied.get('_scope_')
+        target = resolve(copied.get('type'), scope, (DATASETS,))
         if target is not None and downloads(copied, target):
             copied['download'] = False
         return copied

@@ -17,6 +17,7 @@ from mmengine.config import Config
 from .plain_data import (
     CLASSIFIERS,
     OWN_PACKAGE,
+    TOOLBOXES,
     evaluation_part,
     left_out,
     packages,
@@ -48,15 +49,6 @@ finally:
 '''
 """MMEngine fills in the folder when it reads the config."""
 
-_TOOLBOXES = (
-    'mmcv',
-    'mmdet',
-    'mmengine',
-    'mmpretrain',
-    'mmseg',
-    'torch',
-    'torchvision',
-)
 _TOOL_KEYS = ('test_pipeline', 'tta_model', 'tta_pipeline', 'visualizer')
 _HERE = (OWN_PACKAGE, _BACKBONE_MODULE)
 
@@ -86,9 +78,10 @@ def plain_config(cfg: Config, folded: bool = False) -> Config:
     preprocessor = model.pop('data_preprocessor', None)
     if preprocessor is not None:
         preprocessor.pop('_scope_', None)
-        preprocessor['type'] = unscoped(
-            preprocessor.get('type', 'ClsDataPreprocessor')
-        )
+        name = preprocessor.get('type', 'ClsDataPreprocessor')
+        if packages(dict(type=name), scope) <= {*TOOLBOXES}:
+            name = unscoped(name)
+        preprocessor['type'] = name
         content['data_preprocessor'] = preprocessor
     content.update(data)
     if 'test_dataloader' in data:
@@ -104,12 +97,15 @@ def plain_config(cfg: Config, folded: bool = False) -> Config:
 
 def _for_tools(cfg: Config) -> dict[str, Any]:
     """Return what the toolbox's own tools and inference read besides."""
+    scope = scope_of(cfg)
     found: dict[str, Any] = {
-        key: plain(cfg[key]) for key in _TOOL_KEYS if cfg.get(key) is not None
+        key: plain(cfg[key], scope)
+        for key in _TOOL_KEYS
+        if cfg.get(key) is not None
     }
     hook = (cfg.get('default_hooks') or {}).get('visualization')
     if hook is not None:
-        found['default_hooks'] = dict(visualization=plain(hook))
+        found['default_hooks'] = dict(visualization=plain(hook, scope))
     return found
 
 
@@ -156,7 +152,7 @@ def _imports(
         imports.append(_BACKBONE_MODULE)
     if OWN_PACKAGE in model_from | data_from:
         imports.append(OWN_PACKAGE)
-    if (model_from | data_from) - {*_TOOLBOXES, *_HERE}:
+    if (model_from | data_from) - {*TOOLBOXES, *_HERE}:
         theirs = (cfg.get('custom_imports') or {}).get('imports') or []
         theirs = [theirs] if isinstance(theirs, str) else theirs
         imports += [

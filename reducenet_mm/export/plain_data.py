@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,18 +13,32 @@ from mmengine.registry import (
     DATA_SAMPLERS,
     DATASETS,
     EVALUATOR,
+    FUNCTIONS,
     LOOPS,
     METRICS,
     MODELS,
+    TASK_UTILS,
     TRANSFORMS,
+    WEIGHT_INITIALIZERS,
 )
 
-from reducenet_mm.engine.preflight.model_keys import resolve
+from reducenet_mm.engine.preflight.model_keys import registered_name, resolve
 
 OWN_PACKAGE = 'reducenet_mm'
 
 CLASSIFIERS = 'mmpretrain'
 """The scope whose networks can be measured, folded and written as ONNX."""
+
+TOOLBOXES = (
+    'mmcv',
+    'mmdet',
+    'mmengine',
+    'mmpretrain',
+    'mmseg',
+    'torch',
+    'torchvision',
+)
+"""Packages whose parts are known by name wherever a plain config is read."""
 
 _REGISTRIES = (
     DATASETS,
@@ -33,6 +48,9 @@ _REGISTRIES = (
     EVALUATOR,
     LOOPS,
     MODELS,
+    FUNCTIONS,
+    TASK_UTILS,
+    WEIGHT_INITIALIZERS,
 )
 
 _FIELDS = ('dataloader', 'cfg', 'evaluator')
@@ -73,15 +91,15 @@ def evaluation_part(cfg: Config, in_channels: int) -> dict[str, Any]:
     Returns:
         A copy of the top-level keys of ``cfg`` that are kept.
     """
+    scope = scope_of(cfg)
     val, test = (
         {
-            key: _with_stock_parts(cfg[key])
+            key: _with_stock_parts(plain(cfg[key], scope))
             for key in (f'{part}_{field}' for field in _FIELDS)
             if cfg.get(key) is not None
         }
         for part in ('val', 'test')
     )
-    scope = scope_of(cfg)
     stock_test = bool(test) and OWN_PACKAGE not in packages(test, scope)
     if stock_test and OWN_PACKAGE in packages(val, scope):
         val = {}
@@ -108,22 +126,51 @@ def packages(value: Any, scope: str) -> set[str]:
     return found
 
 
-def plain(value: Any) -> Any:
-    """Return a deep copy of plain dicts, lists and tuples."""
+def plain(value: Any, scope: str) -> Any:
+    """Return a deep copy of plain dicts, lists and tuples.
+
+    Args:
+        value: A config's part.
+        scope: The scope in force there. Types given as classes become the
+            names that they have in it, as in any config that is text.
+    """
     if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
+        scope = value.get('_scope_') or scope
+        copied = {key: plain(item, scope) for key, item in value.items()}
+        if 'type' in copied:
+            copied['type'] = _type_name(copied['type'], scope)
+        return copied
     if isinstance(value, (list, tuple)):
-        return type(value)(plain(item) for item in value)
+        return type(value)(plain(item, scope) for item in value)
     return copy.deepcopy(value)
 
 
+def _type_name(kind: Any, scope: str) -> Any:
+    """Return a class or function as text; what is none as it is.
+
+    That is the name under which it is registered, or its address, which
+    MMEngine imports by itself: that of a user's own class is known nowhere
+    else until its module has been imported.
+    """
+    if not (inspect.isclass(kind) or inspect.isfunction(kind)):
+        return kind
+    name = None
+    if kind.__module__.partition('.')[0] in (*TOOLBOXES, OWN_PACKAGE):
+        name = registered_name(kind, scope, _REGISTRIES)
+    return name or f'{kind.__module__}.{kind.__qualname__}'
+
+
 def unscoped(name: str | None) -> str:
-    """Return a type's name without the scope before it."""
+    """Return a type's name without the scope or the module before it."""
     return (name or '').rpartition('.')[2]
 
 
 def _with_stock_parts(value: Any) -> Any:
-    """Return a plain copy in which ``_STOCK_PARTS`` are replaced."""
+    """Return a copy in which ``_STOCK_PARTS`` are replaced.
+
+    Args:
+        value: A part which has been through :func:`plain`.
+    """
     if isinstance(value, Mapping):
         copied = {key: _with_stock_parts(val) for key, val in value.items()}
         name = copied.get('type')
@@ -133,7 +180,7 @@ def _with_stock_parts(value: Any) -> Any:
         return copied
     if isinstance(value, (list, tuple)):
         return type(value)(_with_stock_parts(item) for item in value)
-    return copy.deepcopy(value)
+    return value
 
 
 def _accept_colour(test: Mapping[str, Any]) -> None:
@@ -145,7 +192,7 @@ def _accept_colour(test: Mapping[str, Any]) -> None:
     loads = unscoped(steps[0].get('type')) == 'LoadImageFromFile'
     if loads and steps[0].get('to_float32'):
         return  # the transform would round what it gets
-    steps.insert(int(loads), plain(_GREY))
+    steps.insert(int(loads), copy.deepcopy(_GREY))
     dataset['pipeline'] = steps
 
 

@@ -53,12 +53,13 @@ def supernet_cfg(cfg: Config) -> dict[str, Any]:
     Raises:
         ValueError: If its backbone has no branches.
     """
-    outer = plain(cfg.get('model') or {})
+    scope = scope_of(cfg)
+    outer = plain(cfg.get('model') or {}, scope)
     model = outer.get('architecture', outer)
     for holder in (outer, cfg):
         preprocessor = holder.get('data_preprocessor')
         if preprocessor is not None:
-            model.setdefault('data_preprocessor', plain(preprocessor))
+            model.setdefault('data_preprocessor', plain(preprocessor, scope))
     backbone = model.get('backbone', {})
     if unscoped(backbone.get('type')) not in SUPERNETS:
         raise ValueError(

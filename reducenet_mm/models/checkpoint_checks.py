@@ -138,8 +138,9 @@ def check_resumable(
         raise ValueError(
             'this checkpoint is not one of a distillation stage (no '
             f'`{ARCHITECTURE}*` keys), so it cannot be resumed or loaded '
-            'by it. Give a plain checkpoint as model.teacher_ckpt of '
-            'SupernetDistill; one to start InplaceDistill from, as '
+            'by it. Give a plain checkpoint as model.teacher_ckpt or '
+            'model.student_init of SupernetDistill; one to start '
+            'InplaceDistill from, as '
             "model.architecture.init_cfg=dict(type='Pretrained', "
             'checkpoint=FILE).'
         )

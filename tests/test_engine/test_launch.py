@@ -60,12 +60,53 @@ def test_options_replace_nested_settings_and_items_of_lists(load):
         ('a = (', [], 'some_name.py.*never closed'),
         ("custom_imports = dict(imports=['no_module'])", [], 'no_module'),
         ("_base_ = './none.py'", [], 'none.py'),
+        ('a = b', [], "some_name.py.*NameError: name 'b'.*line 1"),
+        ('filename = 1', [], 'some_name.py.*KeyError: filename is reserved'),
         ('a = [1]', ['--cfg-options', 'a.7=1'], r'a\.7.*cannot be applied'),
     ],
 )
 def test_what_is_no_config_is_a_value_error(load, text, argv, message):
     with pytest.raises(ValueError, match=message):
         load(text, *argv)
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ("_base_ = ['one.py', 'two.py']", "Duplicate key .*{'a'}"),
+        ("_base_ = 'one.py'\nb = _base_.modle", "'modle'.*name.py', line 2"),
+        ("_base_ = 'one.py'\nb = _base_['modle']", 'KeyError: modle .*line 2'),
+        ("_base_ = 'typo.py'", r"'modle' \(in '.*typo.py', line 3\)"),
+        ("_base_ = 'one.py'\na = dict(b=dict(c=1))", 'b=.* cannot inherit'),
+        ("_base_ = 'lazy.py'", 'must match the current configuration file'),
+    ],
+)
+def test_errors_of_inheriting_name_file_and_reason(
+    load, tmp_path, text, message
+):
+    (tmp_path / 'one.py').write_text('a = dict(b=1)')
+    (tmp_path / 'two.py').write_text('a = dict(b=2)')
+    (tmp_path / 'typo.py').write_text("_base_ = 'one.py'\n\nb = _base_.modle")
+    (tmp_path / 'lazy.py').write_text('from torch.nn import Linear')
+    match = rf"config file '.*some_name\.py' cannot be read: .*{message}"
+    with pytest.raises(ValueError, match=match):
+        load(text)
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        "custom_imports = dict(imports=['faulty_module'])",
+        "a = __import__('faulty_module')",
+    ],
+)
+def test_errors_of_imported_code_keep_their_traceback(
+    load, tmp_path, monkeypatch, text
+):
+    (tmp_path / 'faulty_module.py').write_text('dict(a=1).b')
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(AttributeError, match="no attribute 'b'"):
+        load(text)
 
 
 def test_local_rank_of_the_launcher_has_priority(load, monkeypatch):

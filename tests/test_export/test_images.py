@@ -13,7 +13,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from mmpretrain.datasets import CustomDataset
+from mmpretrain.datasets import CIFAR10, CustomDataset
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
@@ -243,9 +243,10 @@ def test_parts_of_one_training_set_stay_apart(
     [
         dict(type='CustomDataset', data_prefix='val'),
         dict(type='CIFAR10', split='train'),  # would download by itself
+        dict(type=CIFAR10, split='train'),
         dict(type='ImageNet', split='val'),
     ],
-    ids=lambda dataset: dataset['type'],
+    ids=lambda dataset: str(dataset['type']),
 )
 def test_data_that_are_not_here_are_named_with_the_reason(
     cfg: Config, model: nn.Module, tmp_path: Path, dataset: dict

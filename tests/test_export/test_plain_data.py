@@ -11,10 +11,22 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.dataset import Compose
-from mmpretrain.registry import TRANSFORMS
+from mmengine.dataset import Compose, DefaultSampler, default_collate
+from mmpretrain.datasets import CIFAR10, LoadImageFromFile, PackInputs
+from mmpretrain.evaluation import Accuracy
+from mmpretrain.models import (
+    ClsDataPreprocessor,
+    GlobalAveragePooling,
+    ImageClassifier,
+    LinearClsHead,
+)
+from mmpretrain.registry import DATASETS, TRANSFORMS
+from torch import nn
 
+from reducenet_mm.datasets import Digits, LoadReadableImage, SeededSampler
 from reducenet_mm.export.plain_config import plain_config, plain_files
+from reducenet_mm.models import ReduceNet
+from tests.tiny_data import TinyCIFAR10
 
 CONFIGS = Path('configs/reducenet')
 DIGITS = 'digits/reducenet8-w16-e4_digits_student.py'
@@ -104,8 +116,6 @@ def test_a_part_of_the_users_own_keeps_its_import(
     assert 'tests.tiny_data' not in plain_files(cfg)['student.py']
     cfg.test_dataloader = dict(dataset=dict(type='TinyCIFAR10'))
     cfg.test_cfg, cfg.test_evaluator = {}, dict(type='Accuracy')
-    import tests.tiny_data  # noqa: F401  as the training has
-
     namespace: dict[str, Any] = {}
     text = plain_files(cfg)['student.py']
     exec(text[text.index('custom_imports') :], namespace)
@@ -113,6 +123,70 @@ def test_a_part_of_the_users_own_keeps_its_import(
         imports=['student_backbone', 'tests.tiny_data'],
         allow_failed_imports=False,
     )
+
+
+CLASSES = (
+    Accuracy,
+    CIFAR10,
+    DefaultSampler,
+    Digits,
+    GlobalAveragePooling,
+    ImageClassifier,
+    LinearClsHead,
+    LoadImageFromFile,
+    LoadReadableImage,
+    PackInputs,
+    ReduceNet,
+    SeededSampler,
+    default_collate,
+)
+
+
+def with_classes(value: Any) -> Any:
+    """Return a part of a config as a new-style one has it."""
+    if isinstance(value, dict):
+        value = {key: with_classes(item) for key, item in value.items()}
+        known = {one.__name__: one for one in CLASSES}
+        known['BN'] = nn.BatchNorm2d  # registered under another name
+        kind = value.get('type')
+        return {**value, 'type': known.get(kind, kind)} if kind else value
+    if isinstance(value, list):
+        return [with_classes(item) for item in value]
+    return value
+
+
+@pytest.mark.parametrize('name', [DIGITS, CIFAR, IMAGENET])
+@pytest.mark.parametrize('folded', [False, True])
+def test_types_that_are_classes_are_written_by_name(
+    name: str, folded: bool
+) -> None:
+    cfg = source(name)
+    cfg.model.architecture.backbone.norm_cfg = dict(type='BN')
+    cfg.test_dataloader.collate_fn = dict(type='default_collate')
+    new_style = Config(with_classes(cfg.to_dict()))
+    assert new_style.model.architecture.backbone.type is ReduceNet
+    assert new_style.test_dataloader.collate_fn.type is default_collate
+    written = plain_files(new_style, folded=folded)
+    assert written == plain_files(cfg, folded=folded)
+
+
+def test_a_class_of_the_users_own_is_written_by_its_address(
+    classifier_cfg: Callable, tmp_path: Path
+) -> None:
+    cfg = Config(dict(model=classifier_cfg()))
+    cfg.model.data_preprocessor.type = Preprocessor
+    cfg.test_dataloader = dict(dataset=dict(type=TinyCIFAR10))
+    written = read(plain_files(cfg), tmp_path)
+    dataset = written.test_dataloader.dataset
+    assert dataset.type == 'tests.tiny_data.TinyCIFAR10'
+    assert DATASETS.get(dataset.type) is TinyCIFAR10
+    preprocessor = written.data_preprocessor.type
+    assert preprocessor == f'{__name__}.Preprocessor'
+    assert written.custom_imports.imports == ['student_backbone']
+
+
+class Preprocessor(ClsDataPreprocessor):
+    """A user's own, which the exported config has to find."""
 
 
 @pytest.mark.parametrize('load', [False, True])

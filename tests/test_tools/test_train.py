@@ -93,6 +93,47 @@ def test_resume_from_a_file_of_another_model_is_refused(
     assert not (tmp_path / 'run').exists()
 
 
+def test_weights_of_another_stage_are_refused_before_anything_is_written(
+    tmp_path, load_tool, config, teacher_run, student_run, capsys
+):
+    teacher, student = teacher_run / 'epoch_4.pth', student_run / 'epoch_2.pth'
+    ours = [*config.student_model, f'model.teacher_ckpt={teacher_run}']
+    of_teacher = 'not one of a distillation stage.*model.teacher_ckpt.*'
+    for argv, file, reason in (
+        ([config.student], teacher, of_teacher + 'model.student_init'),
+        ([config.teacher], student, 'this is a distillation checkpoint'),
+        ([config.student], tmp_path / 'none.pth', 'is not there'),
+    ):
+        options = ours if argv == [config.student] else config.teacher_model
+        with pytest.raises(SystemExit) as stopped:
+            load_tool('train').main(
+                [*argv, '--work-dir', str(tmp_path / 'run')]
+                + ['--cfg-options', *options, f'load_from={file}']
+            )
+        assert stopped.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()[-1:]
+        start = re.escape(f"train.py: error: load_from='{file}': ")
+        assert re.match(f'{start}.*{reason}.*set load_from=None', line)
+        assert not (tmp_path / 'run').exists()
+
+
+def test_weights_of_the_same_stage_are_taken(
+    tmp_path, load_tool, config, teacher_run, student_run
+):
+    tool = load_tool('train')
+    own = tmp_path / 'own.pth'
+    shutil.copy(student_run / 'epoch_2.pth', own)
+    for name, file in (
+        ('teacher', teacher_run / 'epoch_4.pth'),
+        ('student', own),
+    ):
+        argv = [getattr(config, name), '--cfg-options', f'load_from={file}']
+        argv += getattr(config, f'{name}_model')
+        if name == 'student':
+            argv.append(f'model.teacher_ckpt={teacher_run}')
+        assert tool.prepare(parse(tool, *argv)).load_from == str(file)
+
+
 def test_resume_without_a_checkpoint_starts_afresh(
     tmp_path, load_tool, config
 ):

@@ -105,6 +105,28 @@ def resolve(
     return None
 
 
+def registered_name(
+    target: Any, scope: str | None, registries: Sequence[Registry]
+) -> str | None:
+    """Return the ``type`` that means ``target`` in ``scope``.
+
+    Args:
+        target: A class or function, as MMEngine's new-style configs have it.
+        scope: The scope to search in, ``None`` for the current one.
+        registries: Root registries, the first that has it wins.
+
+    Returns:
+        Its first name, or ``None`` if it is registered in none of them.
+    """
+    for root in registries:
+        with root.switch_scope_and_registry(scope) as registry:
+            known = {**root.module_dict, **registry.module_dict}
+        for name, registered in known.items():
+            if registered is target:
+                return name
+    return None
+
+
 def check_model_keys(nodes: Sequence[Node]) -> None:
     """Raise ``ValueError`` at the first key that its constructor refuses.
 

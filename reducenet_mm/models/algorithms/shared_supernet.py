@@ -55,9 +55,16 @@ class SharedSupernet(BaseAlgorithm):
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any
     ) -> None:
-        """Refuse, strictly, any state dict that is not this algorithm's."""
-        check_resumable(self.state_dict(), strip_prefix(state_dict, prefix))
+        self.check_resumable(strip_prefix(state_dict, prefix))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def check_resumable(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Refuse, strictly, any state dict that is not this algorithm's.
+
+        Raises:
+            ValueError: If any key is missing, unexpected or of another shape.
+        """
+        check_resumable(self.state_dict(), state_dict)
 
     def teacher(
         self, inputs: Tensor, data_samples: Any = None, mode: str = 'tensor'
