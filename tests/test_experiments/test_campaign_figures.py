@@ -132,6 +132,14 @@ MUTATIONS: dict[str, tuple[Callable[[Path], None], str]] = {
         edit_report(lambda r: first_difference(r).update(n=4)),
         'compared over 4 seeds',
     ),
+    'p-value': (
+        edit_report(lambda r: r['comparisons'][0].update(p_value=0.5)),
+        'p-value of',
+    ),
+    'adjusted': (
+        edit_report(lambda r: r['comparisons'][1].update(p_holm=0.5)),
+        'adjusted p-value of',
+    ),
     'verdict': (edit_page('| inconclusive |', '| better |'), 'page: |'),
     'digit': (edit_page(' ± ', ' ± 1'), 'page: |'),
     'sign': (edit_page('[-', '['), 'page: regime'),

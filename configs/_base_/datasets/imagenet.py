@@ -6,7 +6,7 @@ _base_ = 'mmpretrain::_base_/datasets/imagenet_bs64.py'
 data_root = '{{$IMAGENET_ROOT:data/imagenet/}}'
 
 train_dataloader = dict(
-    batch_size=32,
+    batch_size=32,  # of each of 8 GPUs: the schedule is for 256
     persistent_workers=True,
     collate_fn=dict(type='default_collate'),
     dataset=dict(
