@@ -2,7 +2,8 @@
 # Run it by tools/experiment.py. Single pilots on validation data suggest that
 # here the teacher is clearly better, and that the plain network gains little
 # more. Does a student gain from it, in the supernet and as a network of its
-# own?
+# own? And, which was asked when these had been run, a student that trains for
+# several times as long?
 _base_ = '../_base_/means.py'
 
 arms = dict(
@@ -10,15 +11,25 @@ arms = dict(
     teacher_e8=_base_.arms['teacher_e8'],
     soft_e8=_base_.arms['soft_e8'],
     fresh_e8=_base_.arms['fresh_e8'],
+    soft_double=dict(
+        _base_.arms['soft_e8'],
+        match='soft_e8',
+        times=2,
+        control='plain_double',
+    ),
     plain_half=dict(_base_.arms['plain_double'], times=0.5),
     plain_matched=_base_.arms['plain_matched'],
+    plain_double=_base_.arms['plain_double'],
 )
 
 comparisons = [('soft_e8', 'fresh_e8'), ('teacher_e8', 'plain_matched')]
-later_comparisons = []
+later_comparisons = [
+    ('soft_double', 'soft_e8'),
+    ('soft_double', 'plain_matched'),
+]
 
 # Saturated is what gains nothing from half of the students' cost to all of it;
-# twice all of it would nearly double the campaign's time. So the teacher is
+# plain_double, at twice all of it, came later. So the teacher is
 # compared with the plain network at half the cost here, and with the one at
 # the whole cost in `comparisons`.
 regime = dict(
