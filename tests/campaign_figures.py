@@ -286,6 +286,21 @@ def printed(folder: Path, report: Record) -> tuple[set[str], list[str]]:
     return rows, lines
 
 
+def by_chance(report: Record) -> str:
+    told = [p for p in report['comparisons'] if p['p_holm'] is not None]
+    found = sum(pair['p_value'] < 0.05 for pair in told)
+    left = [
+        f'{p["arm"]} to {p["control"]}' for p in told if p['p_holm'] < 0.05
+    ]
+    return (
+        f'- Of {len(told)} comparison(s) {found} are better or worse; were '
+        'there no differences at all, about '
+        f'{(1 - 0.95) * len(told):.1f} would be. Adjusted for their number by '
+        f"Holm's method, {len(left)} remain"
+        + (f': {", ".join(left)}.' if left else '.')
+    )
+
+
 def wrong_page(folder: Path, report: Record) -> list[str]:
     page = (folder / 'report.md').read_text(encoding='utf-8').splitlines()
     rows, lines = printed(folder, report)
@@ -300,6 +315,8 @@ def wrong_page(folder: Path, report: Record) -> list[str]:
         if line.startswith('- ') and line[2:].split(':')[0] in names
     ]
     wrong += [f'page: {line}' for line in set(lines) ^ set(further)]
+    if by_chance(report) not in page:
+        wrong.append('page: what chance would give')
     if page[2] != report['regime']['sentence']:
         wrong.append('page: regime')
     return wrong

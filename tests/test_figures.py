@@ -28,11 +28,13 @@ NOT_MEASURED = {
         'Python 3.10 to 3.13',
         '| 2 CPU cores |',
         '| 1 GPU |',
+        '| 4 GPUs |',
         '| 8 GPUs |',
         '| 2 CPU cores; ImageNet 8 GPUs |',
         # networks, data and schedules as configured
         'Depths 18 and 34',
-        '(8 to 110)',
+        '(8 to 110, but not 50)',
+        'ResNet-50',
         '(5,000 training images)',
         '200 epochs',
         '100 epochs',
@@ -40,7 +42,8 @@ NOT_MEASURED = {
     'README_zh-CN.md': [
         'Python 3.10 到 3.13',
         '深度 18 和 34',
-        '6n+2（8 到 110）',
+        '6n+2（8 到 110，除 50）',
+        'ResNet-50',
         '（2023）',
     ],
 }

@@ -163,6 +163,8 @@ def _reason(error: Exception) -> str:
         if _package(frame) is None
     ]
     place = places[-1] if places else ''
+    if not str(message):  # as of MMEngine where a lazy import is called
+        message = 'of which nothing else is known'
     return f'{type(error).__name__}: {message}{place}'
 
 

@@ -16,7 +16,6 @@ import torch
 from mmcv.cnn import fuse_conv_bn
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from mmpretrain.models.backbones.resnet import BasicBlock
 from mmpretrain.models.backbones.resnet_cifar import ResNet_CIFAR
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
@@ -49,9 +48,7 @@ Runs = dict[str, Callable[[], object]]
 class StockResNet_CIFAR(ResNet_CIFAR):
     """MMPretrain's ``ResNet_CIFAR``; its table lacks the depths 6n+2."""
 
-    arch_settings: ClassVar[dict] = {
-        6 * n + 2: (BasicBlock, (n, n, n)) for n in range(1, 19)
-    }
+    arch_settings: ClassVar[dict] = StudentResNet_CIFAR.arch_settings
 
 
 class Unavailable(Exception):

@@ -69,10 +69,13 @@ def scope_of(cfg: Config) -> str:
     """Return the scope of the network that ``cfg`` trains.
 
     That is its own, or else the config's: MMRazor's is the algorithm's alone.
+    New-style configs may have neither, but a class, whose toolbox it is.
     """
     model = cfg.get('model') or {}
     model = model.get('architecture', model)
-    return model.get('_scope_') or cfg.get('default_scope') or CLASSIFIERS
+    scope = model.get('_scope_') or cfg.get('default_scope')
+    module = getattr(model.get('type'), '__module__', '').partition('.')[0]
+    return scope or (module if module in TOOLBOXES else CLASSIFIERS)
 
 
 def evaluation_part(cfg: Config, in_channels: int) -> dict[str, Any]:

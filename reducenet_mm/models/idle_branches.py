@@ -38,8 +38,8 @@ def _freeze_with_hosts(model: nn.Module) -> None:
             f'`{frozen[0]}`. Where they start at zero they add nothing; '
             'where they do not, they add random values unless a teacher is '
             'loaded: lower frozen_stages, leave them out of the targets of '
-            'graft (backbone.targets), or set backbone.zero_init_expand=True '
-            'of a ReduceNet.',
+            "graft (backbone.targets), or, of a ReduceNet of block 'postsum', "
+            'set backbone.zero_init_expand=True.',
             logger='current',
             level=logging.WARNING,
         )

@@ -12,7 +12,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .graft_targets import Targets
 from .graftable import GRAFTS
-from .idle_branches import settle_branches
 from .layers import Gated, Host, Replaceable
 from .layers.expand_branch import Kernel
 from .layers.host import EXPAND, LORA, hosts
@@ -167,8 +166,9 @@ def graft(
     checkpoint; after an initialisation of any other kind call
     :func:`reset_branches`.
 
-    Branches beside frozen convolutions are frozen too, with a warning. Until
-    it is ungrafted, a checkpoint with nothing for it is an error.
+    Branches train, also beside frozen convolutions, until the backbone freezes
+    its stages again, as MMPretrain's do in ``train``. Until it is ungrafted, a
+    checkpoint with nothing for the network is an error.
 
     Args:
         model: The host network. No key of it is renamed.
@@ -196,7 +196,6 @@ def graft(
             conv, expansion, norm_cfg, act_cfg, zero_init, lora, kernel
         ),
     )
-    settle_branches(model)
     watch_loading(model)
     return model
 

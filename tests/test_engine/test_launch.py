@@ -79,6 +79,10 @@ def test_what_is_no_config_is_a_value_error(load, text, argv, message):
         ("_base_ = 'typo.py'", r"'modle' \(in '.*typo.py', line 3\)"),
         ("_base_ = 'one.py'\na = dict(b=dict(c=1))", 'b=.* cannot inherit'),
         ("_base_ = 'lazy.py'", 'must match the current configuration file'),
+        (
+            'import torch\na = torch.zeros(3)',
+            r"RuntimeError: of which nothing else is known \(in '.*', line 2",
+        ),
     ],
 )
 def test_errors_of_inheriting_name_file_and_reason(

@@ -141,6 +141,7 @@ MUTATIONS: dict[str, tuple[Callable[[Path], None], str]] = {
         'adjusted p-value of',
     ),
     'verdict': (edit_page('| inconclusive |', '| better |'), 'page: |'),
+    'chance': (edit_page('would be. Adj', 'were. Adj'), 'page: what chance'),
     'digit': (edit_page(' ± ', ' ± 1'), 'page: |'),
     'sign': (edit_page('[-', '['), 'page: regime'),
     'row': (

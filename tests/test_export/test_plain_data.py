@@ -25,6 +25,7 @@ from torch import nn
 
 from reducenet_mm.datasets import Digits, LoadReadableImage, SeededSampler
 from reducenet_mm.export.plain_config import plain_config, plain_files
+from reducenet_mm.export.plain_data import scope_of
 from reducenet_mm.models import ReduceNet
 from tests.tiny_data import TinyCIFAR10
 
@@ -35,6 +36,21 @@ CIFAR = 'cifar10/reducenet20-w16-e1_cifar10_student.py'
 IMAGENET = 'imagenet/reducenet18-e1_imagenet_student.py'
 VAL = ('val_dataloader', 'val_cfg', 'val_evaluator')
 TEST = ('test_dataloader', 'test_cfg', 'test_evaluator')
+
+
+class Detector:
+    """As MMDetection's are, by its module."""
+
+    __module__ = 'mmdet.models.detectors'
+
+
+def test_a_class_says_whose_network_it_is() -> None:
+    for kind, scope in ((Detector, 'mmdet'), (ImageClassifier, 'mmpretrain')):
+        cfg = Config(dict(default_scope=None, model=dict(type=kind)))
+        assert scope_of(cfg) == scope
+    cfg = Config(dict(default_scope='mmseg', model=dict(type=nn.Module)))
+    assert scope_of(cfg) == 'mmseg'
+    assert scope_of(Config(dict(model=dict(type='A')))) == 'mmpretrain'
 
 
 def source(name: str) -> Config:

@@ -92,12 +92,14 @@ def test_branches_of_a_frozen_stage_are_frozen():
         assert modes == [False] * 2 + [True] * 6, step
 
 
-def test_a_graft_in_python_freezes_with_the_host_too():
-    net = MODELS.build(dict(small()['backbone'], frozen_stages=1))
+def test_a_graft_in_python_trains_beside_a_frozen_network():
+    net = MODELS.build(small()['backbone'])
+    net.requires_grad_(False)
     graft(net, 'block_first_conv')
-    for name, parameter in net.named_parameters():
-        if '.expand.' in name:
-            assert parameter.requires_grad != name.startswith('layer1.')
+    trained = {n for n, p in net.named_parameters() if p.requires_grad}
+    assert trained == {n for n in net.state_dict() if '.expand.' in n} - {
+        n for n, _ in net.named_buffers()
+    }
 
 
 # initialisation

@@ -12,10 +12,7 @@ arms = dict(
     soft_e8=_base_.arms['soft_e8'],
     fresh_e8=_base_.arms['fresh_e8'],
     soft_double=dict(
-        _base_.arms['soft_e8'],
-        match='soft_e8',
-        times=2,
-        control='plain_double',
+        _base_.arms['soft_e8'], match='soft_e8', times=2, control=None
     ),
     plain_half=dict(_base_.arms['plain_double'], times=0.5),
     plain_matched=_base_.arms['plain_matched'],
@@ -24,14 +21,15 @@ arms = dict(
 
 comparisons = [('soft_e8', 'fresh_e8'), ('teacher_e8', 'plain_matched')]
 later_comparisons = [
+    ('soft_double', 'plain_double'),
     ('soft_double', 'soft_e8'),
     ('soft_double', 'plain_matched'),
 ]
 
 # Saturated is what gains nothing from half of the students' cost to all of it;
-# plain_double, at twice all of it, came later. So the teacher is
-# compared with the plain network at half the cost here, and with the one at
-# the whole cost in `comparisons`.
+# plain_double, at twice all of it, came later. So the teacher is compared with
+# the plain network at half the cost here, and with the one at the whole cost
+# in `comparisons`.
 regime = dict(
     _delete_=True,
     control='plain_half',

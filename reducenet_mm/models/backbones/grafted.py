@@ -11,6 +11,7 @@ from torch import nn
 
 from reducenet_mm.registry import LAYERS
 
+from ..idle_branches import settle_branches
 from ..layers.expand_branch import Kernel
 from ..supernet import check_scaler, graft, hosts, set_scaler
 
@@ -79,6 +80,7 @@ def GraftedBackbone(
             'already. Use it as the backbone itself.'
         )
     graft(host, targets, expansion, norm_cfg, act_cfg, zero_init, lora, kernel)
+    settle_branches(host)
     set_scaler(host, scaler)
     return host
 

@@ -202,8 +202,8 @@ def check_depth(depth: int) -> None:
     """Raise ``ValueError`` unless ``depth`` is in the arch table."""
     if depth not in PlainResNet.arch_settings:
         raise ValueError(
-            f'depth must be 18, 34 or 6n+2 from 8 to 110, got {depth!r}. Set '
-            '`backbone.depth` to one of '
+            'depth must be 18, 34 or 6n+2 from 8 to 110 (but not 50), got '
+            f'{depth!r}. Set `backbone.depth` to one of '
             f'{sorted(PlainResNet.arch_settings)}. Networks of bottlenecks, '
             'such as ResNet-50, are grafted: backbone=dict(type='
             "'GraftedBackbone', backbone=dict(type='mmpretrain.ResNet', "

@@ -52,8 +52,8 @@ class ReduceNet(PlainResNet):
     and initialisation.
 
     Args:
-        depth: 18, 34 or 6n+2 from 8 to 110; see :class:`PlainResNet`,
-            likewise all arguments that are not named here.
+        depth: 18, 34 or 6n+2 from 8 to 110, but not 50; see
+            :class:`PlainResNet`, likewise all arguments not named here.
         expansion: Width of the branches in multiples of the block's output
             channels, an integer >= 1: how strong the teacher gets. The
             attribute ``expansion`` is MMPretrain's, that of its blocks.
