@@ -74,9 +74,9 @@ def test_what_is_no_config_is_a_value_error(load, text, argv, message):
     ('text', 'message'),
     [
         ("_base_ = ['one.py', 'two.py']", "Duplicate key .*{'a'}"),
-        ("_base_ = 'one.py'\nb = _base_.modle", "'modle'.*name.py', line 2"),
-        ("_base_ = 'one.py'\nb = _base_['modle']", 'KeyError: modle .*line 2'),
-        ("_base_ = 'typo.py'", r"'modle' \(in '.*typo.py', line 3\)"),
+        ("_base_ = 'one.py'\nb = _base_.wodel", "'wodel'.*name.py', line 2"),
+        ("_base_ = 'one.py'\nb = _base_['wodel']", 'KeyError: wodel .*line 2'),
+        ("_base_ = 'typo.py'", r"'wodel' \(in '.*typo.py', line 3\)"),
         ("_base_ = 'one.py'\na = dict(b=dict(c=1))", 'b=.* cannot inherit'),
         ("_base_ = 'lazy.py'", 'must match the current configuration file'),
         (
@@ -90,7 +90,7 @@ def test_errors_of_inheriting_name_file_and_reason(
 ):
     (tmp_path / 'one.py').write_text('a = dict(b=1)')
     (tmp_path / 'two.py').write_text('a = dict(b=2)')
-    (tmp_path / 'typo.py').write_text("_base_ = 'one.py'\n\nb = _base_.modle")
+    (tmp_path / 'typo.py').write_text("_base_ = 'one.py'\n\nb = _base_.wodel")
     (tmp_path / 'lazy.py').write_text('from torch.nn import Linear')
     match = rf"config file '.*some_name\.py' cannot be read: .*{message}"
     with pytest.raises(ValueError, match=match):
