@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.campaign_figures import Record, all_wrong, finished
+from tests.campaign_figures import all_wrong
+from tests.campaign_runs import Record, finished
 from tests.figures import RESULTS
 
 CAMPAIGNS = sorted(path.parent for path in RESULTS.glob('*/results.jsonl'))
