@@ -213,6 +213,7 @@ def printed(folder: Path, report: Record) -> tuple[set[str], list[str]]:
 
 
 def by_chance(report: Record) -> str:
+    """Return what the page must say of chance and of Holm's method."""
     told = [p for p in report['comparisons'] if p['p_holm'] is not None]
     found = sum(pair['p_value'] < 0.05 for pair in told)
     left = [

@@ -291,7 +291,8 @@ comparisons = [
 # student does; teachers beside the control.
 later_comparisons = [
     *[
-        (name, 'plain_double')
+        (name, control)
+        for control in ('plain_double', 'plain_restart')
         for name in (
             'soft_e1',
             'soft_e8',
@@ -302,17 +303,7 @@ later_comparisons = [
     ],
     *[
         (name, 'plain_restart')
-        for name in (
-            'soft_e1',
-            'soft_e8',
-            'soft_only',
-            'fresh_e8',
-            'from_wide',
-            'inherit',
-            'lora_kxk',
-            'lora_weight',
-            'lora_1x1',
-        )
+        for name in ('inherit', 'lora_kxk', 'lora_weight', 'lora_1x1')
     ],
     *[
         (name, 'plain_matched')
