@@ -2,8 +2,8 @@
 # Run it by tools/experiment.py. Single pilots on validation data suggest that
 # here the teacher is clearly better, and that the plain network gains little
 # more. Does a student gain from it, in the supernet and as a network of its
-# own? And, which was asked when these had been run, a student that trains for
-# several times as long?
+# own? And, which was asked when these had been run: does one that trains for
+# several times as long, or that gets what the teacher knows in other ways?
 _base_ = '../_base_/means.py'
 
 arms = dict(
@@ -14,6 +14,10 @@ arms = dict(
     soft_double=dict(
         _base_.arms['soft_e8'], match='soft_e8', times=2, control=None
     ),
+    soft_only=_base_.arms['soft_only'],
+    inherit=_base_.arms['inherit'],
+    soft_features=_base_.arms['soft_features'],
+    linear=_base_.arms['linear'],
     plain_half=dict(_base_.arms['plain_double'], times=0.5),
     plain_matched=_base_.arms['plain_matched'],
     plain_double=_base_.arms['plain_double'],
@@ -24,6 +28,11 @@ later_comparisons = [
     ('soft_double', 'plain_double'),
     ('soft_double', 'soft_e8'),
     ('soft_double', 'plain_matched'),
+    ('soft_only', 'fresh_e8'),
+    ('soft_only', 'soft_e8'),
+    ('inherit', 'soft_e8'),
+    ('soft_features', 'soft_e8'),
+    ('linear', 'soft_e8'),
 ]
 
 # Saturated is what gains nothing from half of the students' cost to all of it;
