@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import random
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from mmengine.dataset import DefaultSampler
 from ..registry import DATA_SAMPLERS, TRANSFORMS
 from .drawing import numpy_suffices, steps_of
 
+_NUMBER = struct.Struct('<q')
 _SEEDS = struct.Struct('<QIQ')  # NumPy's legacy generator takes 32 bits
 
 Seeds = tuple[int, int, int]
@@ -37,9 +38,7 @@ class SampleIndex(int):
         seed: The sampler's seed.
         epoch: The epoch that the sampler is in, from 0.
         seeds: What follows from the three for the generators. Defaults to
-            None, which means that it is computed here: a batch of indices
-            is made in one go, which takes a fraction of the time of mixing
-            seeds between one image and the next.
+            None, which means that it is computed here.
     """
 
     seed: int
@@ -60,6 +59,17 @@ class SampleIndex(int):
     ) -> tuple[type[SampleIndex], tuple[int, int, int, Seeds]]:
         return type(self), (int(self), self.seed, self.epoch, self.seeds)
 
+    @classmethod
+    def of_epoch(
+        cls, indices: Iterable[int], seed: int, epoch: int
+    ) -> Iterator[SampleIndex]:
+        """Yield indices of one epoch, hashing what they share just once."""
+        shared = _hashed('sample', seed, epoch)
+        for index in indices:
+            digest = shared.copy()
+            digest.update(_NUMBER.pack(index))
+            yield cls(index, seed, epoch, _SEEDS.unpack(digest.digest()))
+
 
 def mix_seeds(purpose: str, *numbers: int) -> Seeds:
     """Hash numbers into seeds of streams that have nothing in common.
@@ -74,12 +84,15 @@ def mix_seeds(purpose: str, *numbers: int) -> Seeds:
     Returns:
         Seeds for Python's, NumPy's and torch's generator: of 64, 32, 64 bits.
     """
-    digest = hashlib.blake2b(
-        struct.pack(f'<{len(numbers)}q', *numbers),
+    return _SEEDS.unpack(_hashed(purpose, *numbers).digest())
+
+
+def _hashed(purpose: str, *numbers: int) -> hashlib.blake2b:
+    return hashlib.blake2b(
+        b''.join(map(_NUMBER.pack, numbers)),
         digest_size=_SEEDS.size,
         person=purpose.encode(),
-    ).digest()
-    return _SEEDS.unpack(digest)
+    )
 
 
 def seed_cpu_generators(purpose: str, *numbers: int) -> int:
@@ -141,8 +154,7 @@ class SeededSampler(DefaultSampler):
             self._skipped = 0
         self._skip_pending = False
         indices = self._indices()[self._skipped :]
-        seed, epoch = self.seed, self.epoch
-        return (SampleIndex(index, seed, epoch) for index in indices)
+        return SampleIndex.of_epoch(indices, self.seed, self.epoch)
 
     def __len__(self) -> int:
         """Return how many samples the iteration has on this process."""

@@ -119,6 +119,7 @@ def test_the_order_depends_on_seed_and_epoch_only():
     assert list(sampler(seed=5, epoch=2)) == order
     assert sorted(order) == list(range(SIZE))
     assert all((i.seed, i.epoch) == (5, 2) for i in order)
+    assert all(i.seeds == mix_seeds('sample', 5, 2, i) for i in order)
     others = [(5, 1), (5, 3), (4, 2), (6, 2), (4, 3), (6, 1)]
     assert order not in [list(sampler(*other)) for other in others]
     # The last two are what a sum of seed and epoch would confound.
