@@ -3,30 +3,23 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.hooks import Hook
-from mmengine.runner import Runner
-from mmpretrain.registry import MODELS
-from mmpretrain.structures import DataSample
 
-from .tiny_data import use_tiny_data
-
-CONFIGS = Path(__file__).parents[1] / 'configs'
-# Run by tests/test_dense, with MMDetection and MMSegmentation, and by
-# tests/test_configs_grafted.py.
-ELSEWHERE = ('detection', 'segmentation', 'grafted')
-LEAVES = sorted(
-    path
-    for path in (CONFIGS / 'reducenet').glob('*/*.py')
-    if path.parent.name not in ELSEWHERE
+from .config_runs import (
+    CLASSES,
+    CONFIGS,
+    LEAVES,
+    SHAPES,
+    load,
+    prepare,
+    run,
+    stem,
 )
+
 TEACHERS = [path for path in LEAVES if path.stem.endswith('_teacher')]
 STUDENTS = [path for path in LEAVES if path.stem.endswith('_student')]
 PUBLISHED = [path for path in LEAVES if '_student-published' in path.stem]
@@ -38,80 +31,12 @@ PIPELINES = [
     CONFIGS / 'pipelines' / f'{name}.py'
     for name in ('digits', 'fashion-mnist')
 ]
-SHAPES = {
-    'digits': (1, 8, 8),
-    'fashion-mnist': (1, 28, 28),
-    'cifar10': (3, 32, 32),
-    'cifar100': (3, 32, 32),
-    'imagenet': (3, 224, 224),
-}
-CLASSES = {'cifar100': 100, 'imagenet': 1000}
-
-
-@functools.cache
-def read(path: Path) -> Config:
-    return Config.fromfile(path)
-
-
-def load(path: Path) -> Config:
-    return copy.deepcopy(read(path))
-
-
-def stem(path: Path) -> str:
-    return path.stem
 
 
 def teacher_of(path: Path) -> Path:
     """The teacher's config beside a student's or a plain network's."""
     (teacher,) = path.parent.glob('*_teacher.py')
     return teacher
-
-
-class Record(Hook):
-    """Keep what goes into and comes out of each iteration."""
-
-    def __init__(self) -> None:
-        self.seen: dict[str, list[Any]] = {}
-
-    def _add(self, name: str, batch: dict, outputs: Any) -> None:
-        self.seen.setdefault(name, []).append((batch['inputs'], outputs))
-
-    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
-        self._add('train', data_batch, outputs)
-
-    def after_val_iter(self, runner, batch_idx, data_batch, outputs):
-        self._add('val', data_batch, outputs)
-
-    def after_test_iter(self, runner, batch_idx, data_batch, outputs):
-        self._add('test', data_batch, outputs)
-
-
-def prepare(path: Path, tmp_path: Path) -> Config:
-    """The config for one training iteration on a few images."""
-    cfg = use_tiny_data(load(path), tmp_path)
-    cfg.work_dir = str(tmp_path / 'work_dir')
-    cfg.experiment_name = f'{path.stem}_{tmp_path.name}'
-    cfg.train_cfg.max_epochs = 1
-    cfg.param_scheduler.periods = [1]
-    for key in ('teacher_ckpt', 'student_init'):
-        if key in cfg.model:  # both of the architecture without `lora`
-            backbone = dict(cfg.model.architecture.backbone, lora=None)
-            network = MODELS.build(
-                dict(cfg.model.architecture, backbone=backbone)
-            )
-            network.init_weights()
-            cfg.model[key] = str(tmp_path / f'{key}.pth')
-            torch.save(dict(state_dict=network.state_dict()), cfg.model[key])
-    return cfg
-
-
-def run(cfg: Config) -> tuple[Runner, dict[str, list[Any]]]:
-    runner = Runner.from_cfg(cfg)
-    record = Record()
-    runner.register_hook(record)
-    runner.train()
-    runner.test()
-    return runner, record.seen
 
 
 def types(pipeline: list[dict]) -> list[str]:
@@ -241,66 +166,6 @@ def test_learning_rate_ends_at_zero_and_restarts(tmp_path):
     rates = runner.message_hub.log_scalars['train/lr'].data[0]
     # One iteration an epoch: the cosine's start and middle, twice.
     assert rates.tolist() == pytest.approx([peak, peak / 2] * 2)
-
-
-def test_soft_labels_preset_by_hand(tmp_path):
-    path = CONFIGS / 'reducenet/digits/reducenet8-w16-e4_digits_student.py'
-    runner, _ = run(prepare(path, tmp_path))
-    model = runner.model.train()
-    # With the small logits of a fresh network tau would hardly matter.
-    model.architecture.head.fc.weight.detach().mul_(100)
-    inputs = torch.randn(4, 1, 8, 8)
-    labels = torch.tensor([0, 3, 9, 3])
-    samples = [DataSample().set_gt_label(int(label)) for label in labels]
-    losses = model(inputs, samples, mode='loss')
-    student = model.architecture(inputs, mode='tensor')
-    teacher = model.teacher(inputs)
-    assert not torch.allclose(student, teacher)
-
-    def soft_loss(tau: float) -> torch.Tensor:
-        soft = (teacher / tau).softmax(1)
-        ratio = soft.log() - (student / tau).log_softmax(1)
-        return tau**2 * (soft * ratio).sum(1).mean()
-
-    torch.testing.assert_close(losses['distill.loss_kl'], soft_loss(4))
-    assert not torch.allclose(soft_loss(4), soft_loss(3), rtol=0.01)
-    hard = -student.log_softmax(1)[range(4), labels].mean()
-    torch.testing.assert_close(losses['student.loss'], hard)
-
-
-def test_presets_go_beside_the_hooks_of_a_teacher(tmp_path):
-    teacher = CONFIGS / 'reducenet/digits/reducenet8-w16-e4_digits_teacher.py'
-    hooked = tmp_path / 'teacher.py'
-    hooked.write_text(
-        f"_base_ = {str(teacher)!r}\ncustom_hooks = [dict(type='EMAHook')]\n"
-    )
-    for preset, name in (
-        ('distill/dkd', 'student_hooks'),
-        ('inplace/netaug', 'inplace_hooks'),
-    ):
-        student = tmp_path / 'student.py'
-        student.write_text(
-            f"_base_ = [{str(hooked)!r}, '{CONFIGS}/_base_/{preset}.py']\n"
-            f'custom_hooks = [*_base_.custom_hooks, *_base_.{name}]\n'
-        )
-        cfg = Config.fromfile(student)
-        kinds = [hook['type'] for hook in cfg.custom_hooks]
-        assert kinds == ['EMAHook', cfg[name][0]['type']]
-
-
-def test_preset_without_distiller(tmp_path):
-    path = CONFIGS / 'reducenet/digits/reducenet8-w16-e4_digits_student.py'
-    cfg = prepare(path, tmp_path)
-    preset = load(CONFIGS / '_base_/distill/none.py')
-    assert preset.student_hooks == cfg.custom_hooks
-    assert preset.student_optim_wrapper.constructor == (
-        cfg.optim_wrapper.constructor
-    )
-    cfg.model.distiller = preset.distiller
-    runner, seen = run(cfg)
-    ((_, losses),) = seen['train']
-    assert set(losses) == {'student.loss', 'loss'}
-    assert runner.model.teacher_overlay is None
 
 
 @pytest.mark.parametrize(

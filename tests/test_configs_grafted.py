@@ -12,8 +12,8 @@ from mmpretrain.registry import MODELS
 
 from reducenet_mm import set_scaler
 from reducenet_mm.models.supernet import hosts, ungraft
+from tests.config_runs import CONFIGS, SHAPES, load, prepare, run, stem
 from tests.conftest import randomise_norms
-from tests.test_configs import CONFIGS, SHAPES, load, prepare, run, stem
 
 FOLDER = CONFIGS / 'reducenet/grafted'
 STOCK = {

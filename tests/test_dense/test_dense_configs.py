@@ -22,7 +22,7 @@ from reducenet_mm.engine.preflight import (
     check_model_keys,
     walk_model,
 )
-from tests.test_configs import Record
+from tests.config_runs import Record
 
 from .distillation import build
 from .images import SIDE, write_images

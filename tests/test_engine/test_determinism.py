@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import Runner
 
-from ..test_configs import LEAVES
+from ..config_runs import LEAVES
 from ..tiny_data import use_tiny_data
 
 ROOT = Path(__file__).parents[2]
