@@ -69,7 +69,7 @@ lint: $(LINT_STAMP)  ## Check style, spelling and types.
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m codespell_lib
-	$(BIN)/python -m mypy reducenet_mm
+	$(BIN)/python -m mypy reducenet_mm tools
 
 format: $(LINT_STAMP)  ## Let ruff repair and format.
 	$(BIN)/python -m ruff check --fix .

@@ -135,7 +135,25 @@ def read_config(path: str, options: Mapping[str, Any] | None) -> Config:
         raise ValueError(
             f'--cfg-options {options} cannot be applied to {path!r}: {error}'
         ) from error
+    try:
+        _import_values(cfg)
+    except ImportError as error:
+        raise ValueError(
+            f'config file {path!r} cannot be used: {error}'
+        ) from error
     return cfg
+
+
+def _import_values(value: Any) -> None:
+    """Look once at all that a new-style config has still to import."""
+    if isinstance(value, Config):
+        imported = getattr(value, '_imported_names', ())
+        value = {key: value[key] for key in value if key not in imported}
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for inner in value:
+            _import_values(inner)
 
 
 def _is_of_config(error: Exception) -> bool:

@@ -98,6 +98,28 @@ def test_errors_of_inheriting_name_file_and_reason(
 
 
 @pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        (
+            'from torch.nn import Linar\na = dict(b=[dict(type=Linar)])',
+            'Linar',
+        ),
+        ('from torch import nn\na = dict(type=nn.Linar)', r'torch\.nn\.Linar'),
+        ('import torsh\na = torsh.nn', "No module named 'torsh'"),
+    ],
+)
+def test_a_typo_in_an_import_of_a_new_style_config(load, text, message):
+    match = rf"config file '.*some_name\.py' cannot be used: .*{message}"
+    with pytest.raises(ValueError, match=match):
+        load(f'from mmengine.config import read_base\n{text}')
+
+
+def test_an_import_that_no_setting_uses_may_fail(load):
+    cfg = load('from mmengine.config import read_base\nimport torsh\na = 1')
+    assert cfg.a == 1
+
+
+@pytest.mark.parametrize(
     'text',
     [
         "custom_imports = dict(imports=['faulty_module'])",

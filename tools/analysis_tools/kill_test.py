@@ -146,7 +146,7 @@ def killed_run(
             that is to be resumed, where there is none yet.
         pace: Of the reference.
     """
-    wrong = []
+    wrong: list[str] = []
     reached = 0
     newest = None
     for index, kill in enumerate(kills):
