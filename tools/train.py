@@ -13,6 +13,8 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.optim import AmpOptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
 
 from reducenet_mm.engine import launch, preflight
 from reducenet_mm.engine.training import SECTIONS, settle_training
@@ -68,7 +70,10 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     wrapper = cfg.optim_wrapper.get('type')
-    if wrapper == 'AmpOptimWrapper' and get_device() == 'cpu':
+    kind = wrapper  # new-style configs name classes
+    if isinstance(wrapper, str):
+        kind = OPTIM_WRAPPERS.get(wrapper)
+    if kind is AmpOptimWrapper and get_device() == 'cpu':
         raise ValueError(
             'mixed precision (--amp, optim_wrapper.type='
             f'{wrapper!r}) needs a GPU, and this machine has none. Leave '

@@ -14,6 +14,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.optim import AmpOptimWrapper
 
 from reducenet_mm.engine import launch
 
@@ -190,6 +191,17 @@ def test_amp_also_reaches_a_config_without_wrapper_type(
     tool.apply_args(cfg, args)
     assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
     assert cfg.optim_wrapper.loss_scale == 'dynamic'
+
+
+@pytest.mark.skipif(get_device() != 'cpu', reason='it is refused on CPUs')
+@pytest.mark.parametrize(
+    'wrapper', [AmpOptimWrapper, 'mmengine.AmpOptimWrapper']
+)
+def test_amp_of_a_config_without_a_gpu_is_refused(load_tool, wrapper):
+    tool = load_tool('train')
+    cfg = Config(dict(optim_wrapper=dict(type=wrapper)))
+    with pytest.raises(ValueError, match='AmpOptimWrapper.*needs a GPU'):
+        tool.apply_args(cfg, parse(tool, 'config.py'))
 
 
 def test_auto_scale_lr(load_tool):
