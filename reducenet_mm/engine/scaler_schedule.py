@@ -151,6 +151,11 @@ class ScalerSchedule:
             for name, first, last in zip(names, edges, edges[1:])
         }
 
+    def check_epochs(self, epochs: int) -> None:
+        """Raise ``ValueError`` if a window in epochs is not within them."""
+        if self.by_epoch and self.end is not None:
+            self._window(epochs, 1)
+
     def _window(self, total: int, epoch_length: int | None) -> tuple[int, int]:
         """Return the iterations where the first ramp begins, the last ends."""
         given = f'begin={self.begin}, end={self.end}, by_epoch={self.by_epoch}'

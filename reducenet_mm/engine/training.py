@@ -47,6 +47,8 @@ def settle_training(
     model = preflight.check_config(
         cfg, loaders, init_weights=checkpoint is None
     )
+    with preflight.no_side_effects():
+        preflight.check_hooks(cfg, model)
     if checkpoint is not None:
         preflight.forget_missing_inputs(cfg, checkpoint)
         preflight.check_checkpoint(model, checkpoint)

@@ -35,7 +35,10 @@ class InplaceHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Refuse a model that has no use for this hook."""
-        model = _unwrap(runner.model)
+        self.check_fit(_unwrap(runner.model))
+
+    def check_fit(self, model: Any, train_cfg: Any = None) -> None:
+        """Raise ``ValueError`` if ``model`` has no use for this hook."""
         if not hasattr(model, 'set_position'):
             raise ValueError(
                 "custom_hooks has dict(type='InplaceHook'), which is for "

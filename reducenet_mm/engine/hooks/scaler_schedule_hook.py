@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -121,6 +121,25 @@ class ScalerScheduleHook(Hook):
         self._moving = list(moving.values())
         ramps = {unit: ramp for unit, (_, ramp) in moving.items()}
         _log(runner, len(gates), ramps)
+
+    def check_fit(self, model: nn.Module, train_cfg: Mapping) -> None:
+        """Look for what is wrong before there is a Runner.
+
+        How many iterations an epoch has is only known then.
+
+        Args:
+            model: What will be trained; only read.
+            train_cfg: The config's section.
+
+        Raises:
+            ValueError: As by ``before_train``.
+        """
+        network = getattr(model, 'architecture', model)
+        _check_model(model, self._find_gates(network))
+        if train_cfg.get('max_iters'):
+            self.moving(network, train_cfg['max_iters'], None)
+        elif train_cfg.get('max_epochs'):
+            self.schedule.check_epochs(train_cfg['max_epochs'])
 
     def moving(
         self, network: nn.Module, total: int, epoch_length: int | None

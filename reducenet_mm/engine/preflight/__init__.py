@@ -16,6 +16,7 @@ from torch import nn
 from .build import build_model
 from .checkpoints import check_checkpoint, check_weights, read_weights
 from .data_paths import check_data_paths
+from .hooks import check_hooks
 from .model_keys import accepted_keys, check_model_keys, walk_model
 from .resuming import forget_missing_inputs
 from .side_effects import no_side_effects
@@ -26,6 +27,7 @@ __all__ = [
     'check_checkpoint',
     'check_config',
     'check_data_paths',
+    'check_hooks',
     'check_model_keys',
     'check_sections',
     'check_weights',

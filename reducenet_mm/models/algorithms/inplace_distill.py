@@ -154,6 +154,16 @@ class InplaceDistill(SharedSupernet):
             return 1.0
         return self._known_position().ramp(self.ramp)
 
+    def missing_hooks(self) -> dict[str, str]:
+        """As of :meth:`SupernetDistill.missing_hooks`."""
+        if self.position is not None or self.ramp == self.sandwich == 0:
+            return {}
+        return dict(
+            InplaceHook=f'model.ramp={self.ramp} and model.sandwich='
+            f'{self.sandwich} depend on the iteration, which is not known: '
+            "add dict(type='InplaceHook') to custom_hooks."
+        )
+
     def sandwich_scalers(self) -> list[float]:
         """Draw this step's scalers between student and teacher, in (0, 1].
 
@@ -165,12 +175,9 @@ class InplaceDistill(SharedSupernet):
         return self._known_position().draw_scalers(self.sandwich)
 
     def _known_position(self) -> Position:
-        if self.position is None:
-            raise RuntimeError(
-                f'model.ramp={self.ramp} and model.sandwich={self.sandwich} '
-                'depend on the iteration, which is not known: add '
-                "dict(type='InplaceHook') to custom_hooks."
-            )
+        for reason in self.missing_hooks().values():
+            raise RuntimeError(reason)
+        assert self.position is not None
         return self.position
 
     def loss(

@@ -68,26 +68,19 @@ def check_has_branch(architecture: nn.Module) -> None:
         )
 
 
-def check_hooks_ran(recalibrated: bool, annealed: bool) -> None:
-    """Raise ``RuntimeError`` if a setting relies on a hook that is not there.
+NEEDS_RECALIBRATION = (
+    "model.norm_stats='recalibrated', but nothing does that: add "
+    "dict(type='SupernetSwitchHook') to custom_hooks."
+)
+"""Why a training without ``SupernetSwitchHook`` would be wrong."""
 
-    Args:
-        recalibrated: Whether statistics are, or need not be.
-        annealed: Whether what a schedule is to move has one, or there is
-            no such thing.
-    """
-    if not recalibrated:
-        raise RuntimeError(
-            "model.norm_stats='recalibrated', but nothing did: add "
-            "dict(type='SupernetSwitchHook') to custom_hooks."
-        )
-    if not annealed:
-        raise RuntimeError(
-            'model.train_branches=True, or the activation inside a lora '
-            '(act=True), needs a schedule and stays off without one: add '
-            "dict(type='ScalerScheduleHook') to custom_hooks, for a lora "
-            "with gates=['lambda_relu']."
-        )
+NEEDS_SCHEDULE = (
+    'model.train_branches=True, or the activation inside a lora (act=True), '
+    'needs a schedule and stays off without one: add '
+    "dict(type='ScalerScheduleHook') to custom_hooks, for a lora with "
+    "gates=['lambda_relu']."
+)
+"""Why one without ``ScalerScheduleHook`` would be wrong."""
 
 
 def hand_over_preprocessor(

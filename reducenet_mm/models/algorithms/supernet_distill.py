@@ -36,8 +36,9 @@ from .branch_training import (
 from .distiller import build_distiller, compute_losses
 from .norm_stats import find_moving_norms
 from .settings import (
+    NEEDS_RECALIBRATION,
+    NEEDS_SCHEDULE,
     check_has_branch,
-    check_hooks_ran,
     check_settings,
 )
 from .shared_supernet import SharedSupernet
@@ -223,6 +224,19 @@ class SupernetDistill(SharedSupernet):
         self.check_ready()
         return super().teacher(inputs, data_samples, mode)
 
+    def missing_hooks(self) -> dict[str, str]:
+        """Return the hooks that have not done what settings rely on.
+
+        Returns:
+            Name of the hook -> what is wrong without it.
+        """
+        missing = {}
+        if self.norm_stats == 'recalibrated' and not self.recalibrated:
+            missing['SupernetSwitchHook'] = NEEDS_RECALIBRATION
+        if self._scheduled and not self.annealed:
+            missing['ScalerScheduleHook'] = NEEDS_SCHEDULE
+        return missing
+
     def loss(
         self,
         inputs: Tensor,
@@ -239,10 +253,8 @@ class SupernetDistill(SharedSupernet):
             ``student.loss_idle_branches``, which is 0.
         """
         self.check_ready()
-        check_hooks_ran(
-            self.norm_stats != 'recalibrated' or self.recalibrated,
-            not self._scheduled or self.annealed,
-        )
+        for reason in self.missing_hooks().values():
+            raise RuntimeError(reason)
         distill_losses: dict[str, Tensor] = {}
         if self.distiller is None or self.distillation_stopped:
             losses = self.architecture(inputs, data_samples, mode='loss')

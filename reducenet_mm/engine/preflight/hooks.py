@@ -1,0 +1,67 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Whether the hooks of a training and its model fit together."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import HOOKS, DefaultScope
+from torch import nn
+
+
+def check_hooks(cfg: Config, model: nn.Module) -> None:
+    """Let hooks look at the model, and the model ask for hooks.
+
+    A hook that is for certain models or trainings has ``check_fit(model,
+    train_cfg)``; a model that relies on hooks has ``missing_hooks()``, which
+    says why, by the hook's name. A hook without it is not built.
+
+    Args:
+        cfg: The full config; it is not changed.
+        model: What ``cfg.model`` builds.
+
+    Raises:
+        ValueError: If one of them objects, or a hook is not known.
+        TypeError: If a setting of a hook has the wrong type or name.
+    """
+    found: set[str] = set()
+    scope = cfg.get('default_scope', 'mmengine')
+    with DefaultScope.overwrite_default_scope(scope):
+        for index, entry in enumerate(cfg.get('custom_hooks') or ()):
+            key = f'custom_hooks.{index}'
+            kind = _class_of(entry, key)
+            found.update(base.__name__ for base in kind.__mro__)
+            if hasattr(kind, 'check_fit'):
+                hook = _build(entry, key)
+                hook.check_fit(model, cfg.train_cfg)
+    missing_hooks = getattr(model, 'missing_hooks', dict)
+    for name, reason in missing_hooks().items():
+        if name not in found:
+            raise ValueError(reason)
+
+
+def _class_of(entry: Any, key: str) -> type:
+    if not isinstance(entry, Mapping):
+        return type(entry)
+    kind = entry.get('type')
+    found = HOOKS.get(kind) if isinstance(kind, str) else kind
+    if found is None:
+        raise ValueError(
+            f'{key}.type={kind!r} is not a registered hook. If it is your '
+            'own class, import its module with custom_imports.'
+        )
+    return found
+
+
+def _build(entry: Any, key: str) -> Any:
+    if not isinstance(entry, Mapping):
+        return entry
+    settings = copy.deepcopy(dict(entry))
+    settings.pop('priority', None)  # the Runner's
+    try:
+        return HOOKS.build(settings)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f'{key}: {error}') from error
