@@ -59,6 +59,15 @@ def test_bad_backbone_settings(make_config, refuse, where, option, parts):
         assert part.replace('model.', f'{where}.', 1) in line
 
 
+def test_a_typo_in_an_architecture_without_a_scope(make_config, refuse):
+    path = make_config(teacher=Path('none.pth'))
+    text = path.read_text().replace("    _scope_='mmpretrain',\n", '', 1)
+    path.write_text(text.replace("'ReduceNet'", "'ReducNet'"))
+    line = refuse(path)
+    assert "model.architecture.backbone.type='ReducNet'" in line
+    assert "in scope 'mmpretrain'. Did you mean 'ReduceNet'?" in line
+
+
 @pytest.mark.parametrize(
     ('option', 'parts'),
     [

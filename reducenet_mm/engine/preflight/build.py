@@ -84,7 +84,7 @@ def _unknown_type(node: Node) -> str:
     return (
         f'{node.key}.type={name!r} is not registered in scope '
         f'{node.scope!r}. {hint}If it is your own class, import its module '
-        'with custom_imports.'
+        "with custom_imports; if another toolbox's, say which by `_scope_`."
     )
 
 

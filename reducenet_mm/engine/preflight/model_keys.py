@@ -21,6 +21,8 @@ from mmengine.registry import (
 from mmpretrain.registry import BATCH_AUGMENTS
 from torch import nn
 
+from reducenet_mm.models.algorithms.architecture import add_scope
+
 _RESERVED = frozenset({'type', '_scope_', '_delete_'})
 
 _TAKEN_BY_BUILDERS = {
@@ -67,6 +69,8 @@ def walk_model(cfg: Config) -> list[Node]:
 
 def _walk(value: Any, key: str, scope: str | None) -> Iterator[Node]:
     if isinstance(value, Mapping):
+        if key == 'model.architecture':
+            value = add_scope(value, scope)
         scope = value.get('_scope_', scope)
         if 'type' in value:
             target = resolve(value['type'], scope, _registries(key))

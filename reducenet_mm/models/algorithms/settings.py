@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mmengine.model import BaseModel
 from torch import nn
 
 from ..supernet import hosts
@@ -81,24 +80,3 @@ NEEDS_SCHEDULE = (
     "gates=['lambda_relu']."
 )
 """Why one without ``ScalerScheduleHook`` would be wrong."""
-
-
-def hand_over_preprocessor(
-    architecture: BaseModel | dict, data_preprocessor: dict | nn.Module | None
-) -> tuple[BaseModel | dict, dict | nn.Module | None]:
-    """Give the algorithm's preprocessor settings to the architecture.
-
-    The Runner hands over the config's top-level settings, which have no
-    ``type``: the architecture knows which one it wants.
-
-    Args:
-        architecture: If a config, its own settings take precedence.
-        data_preprocessor: Only a config is handed over.
-
-    Returns:
-        The two as they are to be used; no argument is changed.
-    """
-    if isinstance(architecture, dict) and isinstance(data_preprocessor, dict):
-        given = dict(data_preprocessor=dict(data_preprocessor))
-        return {**given, **architecture}, None
-    return architecture, data_preprocessor

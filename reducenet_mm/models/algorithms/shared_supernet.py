@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..checkpoint_checks import check_resumable
 from ..checkpoint_views import strip_prefix
-from .settings import hand_over_preprocessor
+from .architecture import add_scope, hand_over_preprocessor
 from .teacher_overlay import TeacherOverlay
 
 
@@ -44,6 +44,8 @@ class SharedSupernet(BaseAlgorithm):
         architecture, data_preprocessor = hand_over_preprocessor(
             architecture, data_preprocessor
         )
+        if isinstance(architecture, dict):
+            architecture = add_scope(architecture)
         super().__init__(
             architecture, data_preprocessor, init_cfg, module_inplace
         )
