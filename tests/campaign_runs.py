@@ -36,16 +36,19 @@ def finished(folder: Path) -> list[Record]:
     ]
 
 
-def changed(folder: Path) -> dict[str, list[float]]:
-    """Return the validations of cells whose trainings ended otherwise."""
+def changed(folder: Path) -> dict[str, float]:
+    """Return how far the validations of a cell's trainings are apart."""
     lines = (folder / 'results.jsonl').read_text().splitlines()
     records = [json.loads(line) for line in lines]
     found = {}
     for cell in finished(folder):
         of_cell = [r for r in records if r['hash'] == cell['hash']]
-        values = [r['val'] for r in of_cell if r['status'] == 'finished']
-        if min(values) < max(values):
-            found[f'{cell["arm"]} seed {cell["seed"]}'] = values
+        curves = [
+            r['validation'] for r in of_cell if r['status'] == 'finished'
+        ]
+        apart = np.ptp(np.array(curves), axis=0).max()
+        if apart:
+            found[f'{cell["arm"]} seed {cell["seed"]}'] = apart
     return found
 
 

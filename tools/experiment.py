@@ -96,7 +96,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             work_dir = Path(args.work_dir or f'work_dirs/{campaign.name}')
             checked_int('--processes', args.processes, 1)
             settings = Settings(
-                campaign.metric, args.processes, not args.no_test
+                campaign.metric,
+                campaign.threads,
+                args.processes,
+                not args.no_test,
             )
             if not args.report_only:
                 start_server()

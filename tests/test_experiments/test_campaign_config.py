@@ -47,6 +47,7 @@ def test_a_config_is_read(source: Path) -> None:
     assert campaign.arms['teacher'].config == source.parent / 'a.py'
     assert campaign.comparisons == (('last', 'plain'), ('last', 'soft'))
     assert campaign.metric == 'accuracy/top1'
+    assert campaign.threads == 1
 
 
 def test_arms_come_after_what_they_depend_on(source: Path) -> None:

@@ -179,10 +179,7 @@ def test_notes_tell_matches_code_and_what_is_missing(
     assert 'Failed: soft seed 3: `ValueError: no`' in text
     assert 'plain seed 0 2 times' in text
     assert 'Trained again' not in text
-    content['changed'] = {
-        'plain seed 0': [90.0, 91.5, 90.5],
-        'soft seed 1': [1, 2],
-    }
+    content['changed'] = {'plain seed 0': 1.5, 'soft seed 1': 1.0}
     text = '\n'.join(notes(content))
     assert (
         'result: plain seed 0, soft seed 1; validation differs by up to 1.50'

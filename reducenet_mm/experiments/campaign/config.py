@@ -24,6 +24,7 @@ CAMPAIGN_KEYS = {
     'metric',
     'regime',
     'seeds',
+    'threads',
 }
 REGIME_KEYS = {'control', 'doubled', 'teacher'}
 
@@ -44,6 +45,8 @@ class Campaign:
         regime: Arms that tell in which regime the campaign is: 'control',
             'doubled' (the control at twice the cost) and 'teacher'.
         metric: The logged metric, in percent, that is compared.
+        threads: How many each training computes with. Weights depend on it,
+            so it is not left to the machine.
     """
 
     source: Path
@@ -53,6 +56,7 @@ class Campaign:
     later_comparisons: tuple[Pair, ...]
     regime: dict[str, str]
     metric: str
+    threads: int
 
     @property
     def name(self) -> str:
@@ -102,6 +106,7 @@ def read_campaign(
         later_comparisons=later,
         regime=_regime(content.get('regime') or {}, arms),
         metric=str(content.get('metric', 'accuracy/top1')),
+        threads=checked_int('threads', content.get('threads', 1), 1),
     )
 
 

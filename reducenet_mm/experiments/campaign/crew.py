@@ -42,11 +42,13 @@ class Settings:
 
     Attributes:
         metric: The metric that is compared.
+        threads: How many each cell computes with.
         processes: How many cells to train at the same time.
         test: Whether to look at the test set.
     """
 
     metric: str
+    threads: int = 1
     processes: int = 1
     test: bool = True
 
@@ -195,8 +197,6 @@ class Crew:
     def _start(
         self, cell: Cell, records: Sequence[Record], claim: ExitStack
     ) -> None:
-        processes = self.settings.processes
-        threads = max(1, (os.cpu_count() or 1) // processes)
         job = Job(
             config=str(cell.arm.arm.config),
             options=cell.options,
@@ -209,7 +209,7 @@ class Crew:
             epochs=cell.arm.epochs,
             metric=self.settings.metric,
             test=self._wants_test(cell, records),
-            threads=None if 'OMP_NUM_THREADS' in os.environ else threads,
+            threads=self.settings.threads,
         )
         log_start = 0
         if read_marker(cell.folder, cell.hash, STARTED) is not None:

@@ -80,7 +80,8 @@ class Cell:
         needs: The cells whose last checkpoints it starts from, by config
             key.
         config_hash: Of its config, without the checkpoints it starts from.
-        hash: Of its config and of the cells that it needs.
+        hash: Of its config, of the cells that it needs and of the number of
+            threads, unless that is 1.
         folder: Where it is trained.
     """
 
@@ -144,6 +145,8 @@ def plan_cells(
             content = dict(
                 config=cfg, inputs={key: c.hash for key, c in needs.items()}
             )
+            if campaign.threads != 1:
+                content['threads'] = campaign.threads
             of_seed[arm.name] = Cell(
                 arm=one,
                 seed=seed,

@@ -273,10 +273,10 @@ def _changed(content: Mapping[str, Any]) -> list[str]:
     changed = content['changed']
     if not changed:
         return []
-    most = max(max(values) - min(values) for values in changed.values())
     return [
         'Trained again, as other arms start from them, with another result: '
-        f'{", ".join(changed)}; validation differs by up to {most:.2f} '
+        f'{", ".join(changed)}; validation differs by up to '
+        f'{max(changed.values()):.2f} '
         'points. The table has the one that was tested; arms that were run '
         'after another training start from that.'
     ]

@@ -247,21 +247,24 @@ def _tested_again(
 
 def _changed(
     cells: Sequence[Cell], records: Sequence[Record]
-) -> dict[str, list[float]]:
-    """Return cells whose trainings ended otherwise, with all validations.
+) -> dict[str, float]:
+    """Return cells whose trainings went otherwise, and by how much at most.
 
     A cell is trained again where its checkpoint is gone and another arm needs
     it; on another processor it may come out otherwise.
+
+    Returns:
+        Name -> the largest difference of their validations after the same
+        epoch, not of the last ones alone.
     """
-    values: dict[str, list[float]] = {}
+    changed: dict[str, float] = {}
     for cell in cells:
-        found = [
-            record['val']
+        curves = [
+            [value for _, value in record['validation']]
             for record in records
-            if record['hash'] == cell.hash
-            and record['status'] == FINISHED
-            and record['val'] is not None
+            if record['hash'] == cell.hash and record['status'] == FINISHED
         ]
-        if len(set(found)) > 1:
-            values[cell.name] = found
-    return values
+        most = max((max(at) - min(at) for at in zip(*curves)), default=0.0)
+        if most > 0:
+            changed[cell.name] = most
+    return changed

@@ -68,7 +68,7 @@ class Job:
         epochs: How long it trains.
         metric: The metric that is compared.
         test: Whether to test too, after training.
-        threads: Threads to compute with; None leaves it to torch.
+        threads: Threads to compute with.
     """
 
     config: str
@@ -82,7 +82,7 @@ class Job:
     epochs: int
     metric: str
     test: bool
-    threads: int | None
+    threads: int
 
 
 def work(job: Job) -> None:
@@ -93,8 +93,7 @@ def work(job: Job) -> None:
     """
     _end_with_parent()
     os.environ.setdefault('LOCAL_RANK', '0')  # MMEngine's tools set it too
-    if job.threads is not None:
-        torch.set_num_threads(job.threads)
+    torch.set_num_threads(job.threads)
     with exclusive(job.locks, name=job.lock):
         started = read_marker(job.folder, job.digest, STARTED)
         if started is None:
