@@ -24,7 +24,9 @@ seed_sample = dict(type='SeedSample')
 reproducible_hooks = dict(
     # Batch augmentation and dropout are functions of seed and iteration.
     seeded_step=dict(type='SeededStepHook'),
-    # A resumed run does all that one not interrupted would have done.
+    # A resumed run does all that one not interrupted would have done. For
+    # early stopping, use ResumableEarlyStoppingHook: MMEngine's own hook
+    # forgets what it has seen.
     exact_resume=dict(type='ExactResumeHook'),
     # A kill never leaves a checkpoint half written.
     checkpoint=dict(backend_args=dict(backend='atomic')),

@@ -223,6 +223,36 @@ arms = dict(
         needs={'model.teacher_ckpt': 'teacher_sequential'},
         control=None,
     ),
+    # Settings that the arms above have not. Added after a look at those.
+    cosine=student(schedule('scaler/cosine'), control=None),
+    step=student(schedule('scaler/step'), control=None),
+    branches_train=student(
+        schedule('scaler/linear'),
+        {'model.train_branches': True},
+        control=None,
+    ),
+    recalibrated=student(
+        options={'model.norm_stats': 'recalibrated'}, control=None
+    ),
+    inherited_norms=student(
+        options={'model.norm_stats': 'inherited'}, control=None
+    ),
+    new_conv_fresh=student(
+        reuse('main_conv'),
+        {
+            'model.architecture.backbone.block': 'sequential',
+            'model.architecture.backbone.student_conv': 'fresh',
+        },
+        needs={'model.teacher_ckpt': 'teacher_sequential'},
+        control=None,
+    ),
+    lora_act=dict(
+        third_stage(
+            {**reuse('lora'), **schedule('scaler/lora_activation')},
+            lora(kind='kxk_1x1', expansion=2, inner_norm=True, act=True),
+        ),
+        control=None,
+    ),
     # In place, from scratch.
     inplace=inplace('soft_labels'),
     inplace_sandwich=inplace('sandwich'),
@@ -320,5 +350,23 @@ later_comparisons = [
     ('sequential_merged', 'plain_matched'),
     ('sequential_merged', 'new_conv'),
     ('sequential_linear', 'sequential_merged'),
+    *[
+        (name, control)
+        for control in ('plain_matched', 'soft_e8')
+        for name in (
+            'cosine',
+            'step',
+            'branches_train',
+            'recalibrated',
+            'inherited_norms',
+        )
+    ],
+    ('cosine', 'linear'),
+    ('step', 'linear'),
+    ('branches_train', 'linear'),
+    ('new_conv_fresh', 'plain_matched'),
+    ('new_conv_fresh', 'new_conv'),
+    ('lora_act', 'plain_double'),
+    ('lora_act', 'lora_kxk'),
     ('head_of_random', 'head_of_plain'),
 ]
