@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import argparse
 import copy
-import os
-import os.path as osp
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import mmengine
@@ -23,6 +22,8 @@ from mmengine.runner.checkpoint import load_state_dict
 from torch import Tensor
 
 from reducenet_mm.engine import launch, network_choice, preflight
+from reducenet_mm.engine.toolbox import CLASSIFIERS, scope_of
+from reducenet_mm.export.files import write_atomically
 
 LOADERS = ('test_dataloader',)
 SECTIONS = ('test_dataloader', 'test_cfg', 'test_evaluator')
@@ -134,9 +135,9 @@ def apply_tta(cfg: Config) -> None:
         ValueError: If it is no classifier and the config does not say how.
     """
     dataset = cfg.test_dataloader.dataset
-    scope = cfg.get('default_scope', 'mmpretrain')
+    scope = scope_of(cfg)
     missing = [k for k in ('tta_model', 'tta_pipeline') if k not in cfg]
-    if missing and scope != 'mmpretrain':
+    if missing and scope != CLASSIFIERS:
         raise ValueError(
             f'--tta of a network of {scope!r} needs {" and ".join(missing)} '
             'in the config: only classifiers have a default.'
@@ -180,11 +181,10 @@ def prepare(
 @master_only
 def dump_metrics(metrics: Mapping[str, Any], path: str) -> None:
     """Write ``metrics`` to ``path``, all or nothing, by its suffix."""
-    folder, name = osp.split(osp.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    partial = osp.join(folder, f'.{os.getpid()}.{name}')
-    mmengine.dump(dict(metrics), partial)
-    os.replace(partial, path)
+    out = Path(path)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    kind = out.suffix.removeprefix('.')
+    write_atomically({out: mmengine.dump(dict(metrics), file_format=kind)})
 
 
 def test(

@@ -20,6 +20,8 @@ from mmengine.runner import Runner
 
 from reducenet_mm import compat
 
+from .toolbox import CLASSIFIERS, scope_of
+
 USAGE_STATUS = 2
 """Exit status of a tool whose input is wrong, as argparse has it."""
 
@@ -207,14 +209,14 @@ def set_loader_defaults(
         persistent_workers: Likewise. Without worker processes it is always
             off, since torch refuses it then.
     """
+    classifies = scope_of(cfg) == CLASSIFIERS
     for field in fields:
         loader = cfg.get(field)
         if loader is None:
             continue
         loader.setdefault('pin_memory', get_device() != 'cpu')
         loader.setdefault('persistent_workers', True)
-        if cfg.get('default_scope', 'mmpretrain') == 'mmpretrain':
-            # Of other toolboxes, images of a batch may differ in size.
+        if classifies:  # of other toolboxes, images may differ in size
             loader.setdefault('collate_fn', dict(type='default_collate'))
         if not pin_memory:
             loader.pin_memory = False

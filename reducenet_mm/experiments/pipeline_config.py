@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
+from reducenet_mm.engine.launch import read_config
 
 from .checks import check_keys, checked_int
 from .saturation import Until
@@ -100,9 +100,7 @@ def read_pipeline(
         raise FileNotFoundError(
             f'no pipeline config {str(path)!r} (argument PIPELINE_CONFIG).'
         )
-    cfg = Config.fromfile(source)
-    cfg.merge_from_dict(dict(options or {}))
-    content = cfg.to_dict()
+    content = read_config(str(source), options).to_dict()
     check_keys('the pipeline config', content, PIPELINE_KEYS)
     common = flatten(content.get('cfg_options') or {})
     stages = _entries(source, 'stages', content, STAGE_KEYS, common)

@@ -206,8 +206,7 @@ def _base_options(entry: Entry, pipeline: Pipeline) -> dict[str, Any]:
 
 def merged(config: Path, options: Mapping[str, Any]) -> Config:
     """Read a training config with overrides; it names no teacher."""
-    cfg = Config.fromfile(config)
-    cfg.merge_from_dict(dict(options))
+    cfg = read_config(str(config), options)
     if 'architecture' in cfg.get('model', {}):
         cfg.model.teacher_ckpt = None
     return cfg

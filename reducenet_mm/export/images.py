@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from reducenet_mm.engine.preflight.data_paths import downloads
 from reducenet_mm.engine.preflight.model_keys import resolve
+from reducenet_mm.engine.toolbox import CLASSIFIERS, scope_of
 
-from .plain_data import CLASSIFIERS, scope_of
 from .student_backbone import StudentResNet_CIFAR
 
 MISSING_DATA = (AssertionError, OSError, RuntimeError)

@@ -14,15 +14,14 @@ from typing import Any
 
 from mmengine.config import Config
 
+from reducenet_mm.engine.toolbox import CLASSIFIERS, TOOLBOXES, scope_of
+
 from .plain_data import (
-    CLASSIFIERS,
     OWN_PACKAGE,
-    TOOLBOXES,
     evaluation_part,
     left_out,
     packages,
     plain,
-    scope_of,
     unscoped,
 )
 from .plain_model import BACKBONES, plain_model_cfg

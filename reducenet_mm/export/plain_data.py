@@ -23,22 +23,9 @@ from mmengine.registry import (
 )
 
 from reducenet_mm.engine.preflight.model_keys import registered_name, resolve
+from reducenet_mm.engine.toolbox import TOOLBOXES, scope_of
 
 OWN_PACKAGE = 'reducenet_mm'
-
-CLASSIFIERS = 'mmpretrain'
-"""The scope whose networks can be measured, folded and written as ONNX."""
-
-TOOLBOXES = (
-    'mmcv',
-    'mmdet',
-    'mmengine',
-    'mmpretrain',
-    'mmseg',
-    'torch',
-    'torchvision',
-)
-"""Packages whose parts are known by name wherever a plain config is read."""
 
 _REGISTRIES = (
     DATASETS,
@@ -63,19 +50,6 @@ _STOCK_PARTS = {
 
 _GREY = dict(type='RandomGrayscale', prob=1.0, channel_weights=(1.0, 2.0, 1.0))
 """Colours become grey, and grey values stay what they are, to the bit."""
-
-
-def scope_of(cfg: Config) -> str:
-    """Return the scope of the network that ``cfg`` trains.
-
-    That is its own, or else the config's: MMRazor's is the algorithm's alone.
-    New-style configs may have neither, but a class, whose toolbox it is.
-    """
-    model = cfg.get('model') or {}
-    model = model.get('architecture', model)
-    scope = model.get('_scope_') or cfg.get('default_scope')
-    module = getattr(model.get('type'), '__module__', '').partition('.')[0]
-    return scope or (module if module in TOOLBOXES else CLASSIFIERS)
 
 
 def evaluation_part(cfg: Config, in_channels: int) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from typing import Any
 
 from mmengine.config import Config
 
+from reducenet_mm.engine.toolbox import CLASSIFIERS, scope_of
 from reducenet_mm.models.backbones.reduce_blocks import BLOCKS, check_block
 
-from .plain_data import CLASSIFIERS, plain, scope_of, unscoped
+from .plain_data import plain, unscoped
 from .student_backbone import StudentResNet, StudentResNet_CIFAR
 
 GRAFTED = 'GraftedBackbone'
@@ -90,13 +91,19 @@ def plain_model_cfg(cfg: Config, folded: bool = False) -> dict[str, Any]:
             folded into the convolutions before them.
 
     Raises:
-        ValueError: As :func:`supernet_cfg`, or if the block is unknown or
-            its norms cannot be folded.
+        ValueError: As :func:`supernet_cfg`, or if the block is unknown, its
+            norms cannot be folded, or a ReduceNet is in no classifier.
     """
     model = supernet_cfg(cfg)
     backbone = model['backbone']
     if unscoped(backbone['type']) == GRAFTED:
         model['backbone'] = _host_cfg(backbone, folded)
+    elif scope_of(cfg) != CLASSIFIERS:
+        raise ValueError(
+            f'model.backbone.type={backbone["type"]!r} in a network of '
+            f'{scope_of(cfg)!r}: what would be shipped is built by '
+            "MMPretrain. Graft the toolbox's own ResNet (GraftedBackbone)."
+        )
     else:
         model['backbone'] = _resnet_cfg(backbone, folded)
     for key in ('_scope_', 'init_cfg', 'pretrained'):

@@ -16,6 +16,7 @@ from torch import Tensor
 from reducenet_mm import __version__
 from reducenet_mm.engine.preflight import no_side_effects, read_weights
 from reducenet_mm.engine.preflight.model_keys import resolve
+from reducenet_mm.engine.toolbox import CLASSIFIERS, scope_of
 from reducenet_mm.models.checkpoint_views import (
     ARCHITECTURE,
     is_distill_state_dict,
@@ -42,7 +43,6 @@ from .plain_config import (
     FOLDED_CONFIG_FILE,
     plain_files,
 )
-from .plain_data import CLASSIFIERS, scope_of
 
 PARITY = 'parity.json'
 ALL_FILES = (

@@ -12,10 +12,10 @@ from __future__ import annotations
 import os.path as osp
 from collections.abc import Mapping
 
-from mmengine.runner import find_latest_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
+from .newest_checkpoint import newest_checkpoint
 from .supernet import is_branch_key
 
 ARCHITECTURE = 'architecture.'
@@ -74,19 +74,17 @@ def resolve_checkpoint(path: str, config_key: str) -> str:
     Raises:
         FileNotFoundError: If there is no such file, or no checkpoint in the
             directory.
+        ValueError: If all checkpoints in it are damaged.
     """
     if osp.isdir(path):
-        latest = find_latest_checkpoint(path)
-        if latest is not None:  # of a moved or copied run, the file in it
-            here = osp.join(path, osp.basename(latest))
-            latest = here if osp.exists(here) else latest
-        if latest is None or not osp.exists(latest):
+        latest = newest_checkpoint(path)
+        if latest is None:
             raise FileNotFoundError(
                 f'{config_key}={path!r} is a directory without a finished '
                 'checkpoint. Train that stage first, or set '
                 f'`--cfg-options {config_key}=FILE`.'
             )
-        return latest
+        return str(latest)
     if '://' not in path and not osp.isfile(path):
         raise FileNotFoundError(
             f'{config_key}={path!r} does not exist. Train the stage that '

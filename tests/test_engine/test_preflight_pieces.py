@@ -32,6 +32,13 @@ def test_data_there_or_remote_or_downloaded_passes(tmp_path):
         dict(type='CustomDataset', data_root='s3://bucket/none'),
         dict(type='CIFAR10', data_root='none'),
         dict(
+            type='CustomDataset',
+            data_root='none',
+            backend_args=dict(
+                backend='petrel', path_mapping={'none': 's3://bucket/none'}
+            ),
+        ),
+        dict(
             type='ConcatDataset',
             datasets=[dict(type='CIFAR10', data_root='none', download=True)],
         ),
@@ -39,7 +46,12 @@ def test_data_there_or_remote_or_downloaded_passes(tmp_path):
         loader = dict(dataset=dataset)
         cfg = Config(dict(default_scope='mmpretrain', loader=loader))
         preflight.check_data_paths(cfg, 'loader')
-    dataset = dict(type='CIFAR10', data_root='none', download=False)
+    dataset = dict(
+        type='CIFAR10',
+        data_root='none',
+        download=False,
+        backend_args=dict(backend='local'),
+    )
     cfg.loader.dataset = dict(type='ConcatDataset', datasets=[dataset])
     with pytest.raises(
         FileNotFoundError, match=r'loader\.dataset\.datasets\.0\.data_root'

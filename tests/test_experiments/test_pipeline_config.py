@@ -113,6 +113,14 @@ def test_wrong_content_is_named(
         read_pipeline(write(**content))
 
 
+def test_what_is_no_config_is_named(write: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='cannot be applied'):
+        read_pipeline(write(), {'stages.9.epochs': 1})
+    (tmp_path / 'typo.py').write_text('stages = [')
+    with pytest.raises(ValueError, match=r"typo\.py' cannot be read"):
+        read_pipeline(tmp_path / 'typo.py')
+
+
 def test_missing_files_are_named(write: Any, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match='no pipeline config'):
         read_pipeline(tmp_path / 'gone.py')

@@ -127,6 +127,16 @@ def test_norms_that_cannot_be_folded_are_refused(
         plain_model_cfg(cfg, folded=True)
 
 
+def test_a_reducenet_in_a_detector_is_refused(
+    classifier_cfg: Callable,
+) -> None:
+    model = classifier_cfg()
+    del model['_scope_']
+    cfg = Config(dict(default_scope='mmdet', model=model))
+    with pytest.raises(ValueError, match="a network of 'mmdet'.*GraftedB"):
+        plain_model_cfg(cfg)
+
+
 @pytest.mark.parametrize(
     'folder', ['plain', 'two words', "it's", 'größe', 'v1.0', 'a/b']
 )

@@ -24,8 +24,8 @@ from mmpretrain.registry import DATASETS, TRANSFORMS
 from torch import nn
 
 from reducenet_mm.datasets import Digits, LoadReadableImage, SeededSampler
+from reducenet_mm.engine.toolbox import scope_of
 from reducenet_mm.export.plain_config import plain_config, plain_files
-from reducenet_mm.export.plain_data import scope_of
 from reducenet_mm.models import ReduceNet
 from tests.tiny_data import TinyCIFAR10
 

@@ -59,6 +59,16 @@ def test_a_copied_work_dir_means_its_own_checkpoint(
     assert torch.equal(own, state['state_dict']['head.fc.weight'])
 
 
+def test_a_kill_leaves_a_work_dir_that_means_a_checkpoint(
+    build, classifier, save, tmp_path
+):
+    save(classifier, 'epoch_3.pth')
+    (tmp_path / 'epoch_4.pth').write_bytes(b'cut off')
+    (tmp_path / 'last_checkpoint').write_text('')  # MMEngine was writing it
+    algorithm = build(load=False, teacher_ckpt=str(tmp_path))
+    assert_teacher_is(algorithm, teacher_copy(classifier))
+
+
 @pytest.mark.parametrize(
     ('other', 'message'),
     [

@@ -86,7 +86,11 @@ def test_what_is_inherited_and_what_is_fresh(build, classifier):
     }
     assert own['backbone.bn1.running_mean'].eq(0).all()
     assert not algorithm.starts_as_teacher
-    assert build(reuse=dict(freeze=['norms'])).starts_as_teacher
+    student = build(reuse=dict(freeze=['norms']))
+    assert student.starts_as_teacher
+    # Of an earlier student are the values, as by `load_from`.
+    student.load_state_dict(student.state_dict())
+    assert not student.starts_as_teacher
 
 
 def test_the_statistics_follow_the_whole_norm(build):

@@ -42,7 +42,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reducenet_mm.engine.hooks.memory_format_hook import check_channels_last
-from reducenet_mm.engine.launch import usage_errors
+from reducenet_mm.engine.launch import read_config, usage_errors
 from reducenet_mm.engine.preflight import no_side_effects
 from reducenet_mm.experiments.results import versions
 from reducenet_mm.experiments.step_cost import (
@@ -119,7 +119,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def network_config(args: argparse.Namespace) -> Config:
     """Return a config whose ``model`` is the supernet's classifier."""
     if args.config is not None:
-        return Config.fromfile(args.config)
+        return read_config(args.config, None)
     width = args.width or (64 if args.depth in (18, 34) else 16)
     backbone = dict(
         type='ReduceNet',

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .newest import newest_checkpoint
+from reducenet_mm.models.newest_checkpoint import newest_checkpoint
 
 
 def keep_two_checkpoints(cfg: Config, say: Callable[[str], Any]) -> None:

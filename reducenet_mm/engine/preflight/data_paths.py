@@ -36,7 +36,7 @@ def check_data_paths(cfg: Config, field: str) -> None:
         if not any(node.get(name) for name in _PATH_KEYS):
             continue
         target = resolve(node.get('type'), scope, (DATASETS,))
-        if not downloads(node, target):
+        if not downloads(node, target) and not _is_remote(node):
             _check_node(node, key)
 
 
@@ -57,6 +57,12 @@ def downloads(node: Mapping, target: Callable | None) -> bool:
         return bool(node.get('download', False))
     parameter = inspect.signature(target).parameters.get('download')
     return parameter is not None and parameter.default is True
+
+
+def _is_remote(node: Mapping) -> bool:
+    """Whether its backend, maybe by a `path_mapping`, reads from elsewhere."""
+    settings = node.get('backend_args') or node.get('file_client_args') or {}
+    return settings.get('backend', 'local') not in ('local', 'disk')
 
 
 def _check_node(node: Mapping, key: str) -> None:

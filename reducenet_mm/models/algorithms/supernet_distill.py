@@ -125,6 +125,7 @@ class SupernetDistill(SharedSupernet):
         self.recalibrated = False  # SupernetSwitchHook sets it
         self.annealed = False  # ScalerScheduleHook sets it
         self._loaded = False
+        self._continued = False  # from a checkpoint of a stage like this
         self.fresh, self.trained_branches = apply_reuse_(
             policy, self.architecture, train_branches
         )
@@ -148,7 +149,8 @@ class SupernetDistill(SharedSupernet):
     @property
     def starts_as_teacher(self) -> bool:
         """Whether every value of the student's start is the teacher's."""
-        return self.student_init is None and not self.fresh
+        inherits = self.student_init is None and not self.fresh
+        return inherits and not self._continued
 
     def init_weights(self) -> None:
         """Initialise, then load teacher and student where configured.
@@ -197,7 +199,7 @@ class SupernetDistill(SharedSupernet):
         self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any
     ) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args)
-        self._loaded = self.recalibrated = True
+        self._loaded = self._continued = self.recalibrated = True
 
     def check_ready(self) -> None:
         """Raise unless the teacher has been loaded.

@@ -1,5 +1,5 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""Find the checkpoint that an interrupted run continues from."""
+"""Find the checkpoint in a work dir that was written last and is whole."""
 
 from __future__ import annotations
 

@@ -1,0 +1,33 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Whose network it is that a config trains."""
+
+from __future__ import annotations
+
+from mmengine.config import Config
+
+CLASSIFIERS = 'mmpretrain'
+"""The scope whose networks can be measured, folded and written as ONNX."""
+
+TOOLBOXES = (
+    'mmcv',
+    'mmdet',
+    'mmengine',
+    'mmpretrain',
+    'mmseg',
+    'torch',
+    'torchvision',
+)
+"""Packages whose parts are known by name wherever a plain config is read."""
+
+
+def scope_of(cfg: Config) -> str:
+    """Return the scope of the network that ``cfg`` trains.
+
+    That is its own, or else the config's: MMRazor's is the algorithm's alone.
+    New-style configs may have neither, but a class, whose toolbox it is.
+    """
+    model = cfg.get('model') or {}
+    model = model.get('architecture', model)
+    scope = model.get('_scope_') or cfg.get('default_scope')
+    module = getattr(model.get('type'), '__module__', '').partition('.')[0]
+    return scope or (module if module in TOOLBOXES else CLASSIFIERS)
