@@ -45,6 +45,14 @@ NOT_MEASURED = {
         '6n+2（8 到 110，除 50）',
         'ResNet-50',
         '（2023）',
+        '| 2 个 CPU 核 |',
+        '| 1 块 GPU |',
+        '| 4 块 GPU |',
+        '| 8 块 GPU |',
+        '| 2 个 CPU 核；ImageNet 8 块 GPU |',
+        '（5,000 张训练图像）',
+        '200 个 epoch',
+        '100 个 epoch',
     ],
 }
 """Phrases, by page, whose numbers are no measurements."""

@@ -72,8 +72,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--max-images',
         type=positive,
         metavar='N',
-        help='measure the accuracy on the first N validation images; '
-        'default: on all',
+        help='measure the accuracy on N validation images, drawn from all '
+        'of them, the same ones each time; default: on all',
     )
     parser.add_argument(
         '--cfg-options',

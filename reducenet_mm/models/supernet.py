@@ -245,8 +245,9 @@ def student_modules(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def reset_branches(model: nn.Module) -> None:
-    """Restore the start of every branch's output scale.
+    """Restore the start of every branch.
 
+    That of its output scale, and of a new convolution that begins merged.
     For networks which are initialised in another way than by MMEngine's
     ``init_weights``.
     """

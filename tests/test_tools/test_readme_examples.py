@@ -65,7 +65,7 @@ def test_the_student_ships(
 
 
 @pytest.mark.parametrize(
-    'heading', ['Five lines in your MMPretrain config', 'Any other backbone']
+    'heading', ['Four lines in your MMPretrain config', 'Any other backbone']
 )
 def test_the_config_builds_both_networks(heading: str, tmp_path: Path) -> None:
     (text,) = blocks(heading)

@@ -1,7 +1,8 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
 """The student's architecture: an ordinary ResNet, of MMPretrain's parts.
 
-It has no branches: with ``plain_block`` it is what is shipped.
+The student while it trains and the control beside it. What is shipped is
+MMPretrain's own ``ResNet`` or a class of ``student_backbone.py``.
 """
 
 from __future__ import annotations

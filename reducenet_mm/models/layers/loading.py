@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-HANDLE = '_refuses_nothing'
+HANDLE = '_loading_watch'
 """Attribute of a module that :func:`watch_loading` has been called for."""
 
 
@@ -48,7 +48,7 @@ def check_has_part(
 def watch_loading(model: nn.Module) -> None:
     """Let a module of another's class check what is loaded into it."""
     if not hasattr(model, HANDLE):
-        handle = model.register_load_state_dict_pre_hook(_refuse_nothing)
+        handle = model.register_load_state_dict_pre_hook(_refuse_empty)
         setattr(model, HANDLE, handle)
 
 
@@ -60,7 +60,7 @@ def unwatch_loading(model: nn.Module) -> None:
             handle.remove()
 
 
-def _refuse_nothing(
+def _refuse_empty(
     module: nn.Module, state_dict: Mapping[str, Tensor], prefix: str, *_: Any
 ) -> None:
     check_has_part(module.state_dict(), state_dict, prefix)
