@@ -9,9 +9,7 @@ what happens to an image.
 
 from __future__ import annotations
 
-import hashlib
 import random
-import struct
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -21,13 +19,8 @@ from mmcv.transforms import BaseTransform
 from mmengine.dataset import DefaultSampler
 
 from ..registry import DATA_SAMPLERS, TRANSFORMS
+from ..seeds import Seeds, mix_seeds, mix_seeds_of_each
 from .drawing import numpy_suffices, steps_of
-
-_NUMBER = struct.Struct('<q')
-_SEEDS = struct.Struct('<QIQ')  # NumPy's legacy generator takes 32 bits
-
-Seeds = tuple[int, int, int]
-"""For Python's, NumPy's and torch's generator: of 64, 32 and 64 bits."""
 
 
 class SampleIndex(int):
@@ -64,35 +57,9 @@ class SampleIndex(int):
         cls, indices: Iterable[int], seed: int, epoch: int
     ) -> Iterator[SampleIndex]:
         """Yield indices of one epoch, hashing what they share just once."""
-        shared = _hashed('sample', seed, epoch)
-        for index in indices:
-            digest = shared.copy()
-            digest.update(_NUMBER.pack(index))
-            yield cls(index, seed, epoch, _SEEDS.unpack(digest.digest()))
-
-
-def mix_seeds(purpose: str, *numbers: int) -> Seeds:
-    """Hash numbers into seeds of streams that have nothing in common.
-
-    Sums, say of seed and epoch, would give runs of neighbouring seeds the
-    same streams, one epoch apart.
-
-    Args:
-        purpose: What the seeds are for: other seeds for each, <= 16 bytes.
-        numbers: From -2**63 to 2**63 - 1.
-
-    Returns:
-        Seeds for Python's, NumPy's and torch's generator: of 64, 32, 64 bits.
-    """
-    return _SEEDS.unpack(_hashed(purpose, *numbers).digest())
-
-
-def _hashed(purpose: str, *numbers: int) -> hashlib.blake2b:
-    return hashlib.blake2b(
-        b''.join(map(_NUMBER.pack, numbers)),
-        digest_size=_SEEDS.size,
-        person=purpose.encode(),
-    )
+        each = mix_seeds_of_each('sample', (seed, epoch), indices)
+        for index, seeds in each:
+            yield cls(index, seed, epoch, seeds)
 
 
 def seed_cpu_generators(purpose: str, *numbers: int) -> int:

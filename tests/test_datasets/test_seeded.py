@@ -15,7 +15,7 @@ from mmengine.registry import DATA_SAMPLERS, TRANSFORMS
 from mmengine.runner import Runner
 
 from reducenet_mm.datasets import SampleIndex, SeededSampler, SeedSample
-from reducenet_mm.datasets.seeded import mix_seeds
+from reducenet_mm.seeds import mix_seeds
 
 SIZE = 23
 

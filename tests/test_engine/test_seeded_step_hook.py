@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 from mmpretrain.datasets.samplers import RepeatAugSampler
 from torch.utils.data import DataLoader
 
-from reducenet_mm.datasets.seeded import mix_seeds
+from reducenet_mm.seeds import mix_seeds
 from reducenet_mm.engine.hooks import SeededStepHook
 from reducenet_mm.engine.hooks.seeded_step_hook import SAMPLER_SEED
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from reducenet_mm.datasets.seeded import mix_seeds
+from reducenet_mm.seeds import mix_seeds
 
 
 @dataclass(frozen=True, kw_only=True)
