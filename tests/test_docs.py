@@ -261,3 +261,22 @@ def test_stages_in_which_less_trains_take_less_time():
         keys = ('resident', 'peak')
         sizes = [f'{memory[key] / 2**20:.1f} MiB' for key in keys]
         assert f'| {" | ".join(sizes)} |' in page, name
+
+
+@pytest.mark.parametrize(
+    'file',
+    sorted((ROOT / 'docs/results/step-cost').glob('*.json')),
+    ids=lambda file: file.stem,
+)
+def test_a_step_above_its_target_is_said(file):
+    """The first two files are older than the targets."""
+    page = (ROOT / 'docs/results.md').read_text(encoding='utf-8')
+    content = json.loads(file.read_text())
+    targets = content.get('targets', {})
+    assert targets or file.stem in ('contiguous', 'channels_last')
+    measured = {k: v for k, v in content['ratios'].items() if k in targets}
+    assert bool(measured) == bool(targets)
+    for ratio, found in measured.items():
+        low, high = found['quartile1'], found['quartile3']
+        quoted = f'{found["median"]:.3f} [{low:.3f}, {high:.3f}]'
+        assert found['median'] <= targets[ratio] or quoted in page, ratio

@@ -62,9 +62,9 @@ def set_aside(folder: Path) -> Path | None:
     """Rename a folder of outdated results, so that nothing of it is lost.
 
     Returns:
-        Its new path, ``<name>.old<n>``, or None if it was not there.
+        Its new path, ``<name>.old<n>``, or None if nothing was there.
     """
-    if not folder.exists():
+    if not folder.exists() or not any(folder.iterdir()):
         return None
     number = 1
     while (target := folder.with_name(f'{folder.name}.old{number}')).exists():

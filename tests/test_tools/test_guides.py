@@ -11,10 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmpretrain.structures import DataSample
 from mmrazor.models.algorithms import SingleTeacherDistill
+from mmrazor.registry import MODELS
 
 import reducenet_mm.models.algorithms as ours
 from reducenet_mm.models.checkpoint_views import split_state_dict
+from reducenet_mm.models.supernet import is_branch_key
 
 ROOT = Path(__file__).parents[2]
 FILE = re.compile(r'`(\w+\.py)`:\n\n```python\n(.*?)```', re.DOTALL)
@@ -143,3 +147,85 @@ def test_the_migration_page_names_arguments_that_there_are():
         }
         assert len(named) > 5
         assert named - {'architecture'} <= known | {'loss_weight'}
+
+
+DIGITS = ROOT / 'configs/reducenet/digits'
+SOFT_LABELS = ROOT / 'configs/_base_/distill/soft_labels.py'
+MY_TEACHER = 'work_dirs/my_teacher/epoch_30.pth'
+
+
+@pytest.fixture
+def migrated(tmp_path, monkeypatch):
+    """``migrated(sign, before)``: one side of the page's diff, as a config.
+
+    Its teacher is that of the digits.
+    """
+    monkeypatch.chdir(tmp_path)
+    Path(MY_TEACHER).parent.mkdir(parents=True)
+    teacher = MODELS.build(network('reducenet8-w16-e4_digits_teacher'))
+    torch.nn.init.normal_(teacher.head.fc.weight)
+    state = dict(state_dict=teacher.state_dict())
+    torch.save(state, MY_TEACHER)
+    page = (ROOT / 'docs/from_single_teacher.md').read_text(encoding='utf-8')
+    lines = re.search(r'```diff\n(.*?)```', page, re.DOTALL)[1].splitlines()
+
+    def config(sign, before):
+        kept = [line[1:] for line in lines if line[0] in f' {sign}']
+        assert 2 < len(kept) < len(lines)
+        text = '\n'.join([before, *kept, ''])
+        Path('mine.py').write_text(text.replace('...)', '**rest.pop(0))'))
+        return Config.fromfile('mine.py')
+
+    return config
+
+
+def network(name):
+    model = Config.fromfile(DIGITS / f'{name}.py').model.to_dict()
+    return dict(model, _scope_='mmpretrain')
+
+
+def losses_of(algorithm):
+    samples = [DataSample().set_gt_label(i) for i in range(4)]
+    algorithm.train()
+    return algorithm.loss(torch.randn(4, 1, 8, 8), samples)
+
+
+def test_the_migrated_config_distils_into_the_supernet(migrated):
+    bases = [f'{DIGITS}/reducenet8-w16-e4_digits_teacher.py', SOFT_LABELS]
+    cfg = migrated('+', f'_base_ = {list(map(str, bases))}')
+    algorithm = MODELS.build(cfg.model)
+    algorithm.init_weights()
+    assert type(algorithm) is ours.SupernetDistill
+    named = dict(algorithm.architecture.named_parameters())
+    frozen = {name for name, p in named.items() if not p.requires_grad}
+    branches = set(filter(is_branch_key, named))
+    assert branches
+    assert frozen == {'head.fc.weight', 'head.fc.bias'} | branches
+    (teacher,) = torch.load(MY_TEACHER).values()
+    for name, param in named.items():  # reuse.inherit='all'
+        assert torch.equal(param, teacher[name]), name
+    losses = losses_of(algorithm)
+    assert losses.keys() == {'student.loss', 'distill.loss_kl'}
+    assert min(losses.values()) > 1e-3
+    assert [hook.type for hook in cfg.custom_hooks] == ['SupernetSwitchHook']
+    optim = build_optim_wrapper(algorithm, cfg.optim_wrapper)
+    held = {id(p) for g in optim.param_groups for p in g['params']}
+    assert held == {id(p) for n, p in named.items() if n not in frozen}
+
+
+def test_the_config_before_is_one_of_mmrazor(migrated):
+    networks = [
+        network('plain8-w16_digits'),
+        network('reducenet8-w16-e4_digits_teacher'),
+    ]
+    for one in networks:
+        assert one.pop('type') == 'ImageClassifier'
+    cfg = migrated('-', f'_base_ = {str(SOFT_LABELS)!r}\nrest = {networks}')
+    algorithm = MODELS.build(cfg.model)
+    assert type(algorithm) is SingleTeacherDistill
+    (teacher,) = torch.load(MY_TEACHER).values()
+    weight = algorithm.teacher.head.fc.weight
+    assert torch.equal(weight, teacher['head.fc.weight'])
+    losses = losses_of(algorithm)
+    assert losses.keys() == {'student.loss', 'distill.loss_kl'}
+    assert min(losses.values()) > 1e-3
