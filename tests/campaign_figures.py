@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -173,10 +174,28 @@ def wrong_costs(folder: Path, report: Record) -> list[str]:
     return wrong
 
 
+def rounded(value: float) -> str:
+    """Return three digits and a unit for each three places: '218 G'."""
+    digits, _, places = f'{value:.2e}'.partition('e')
+    unit, shift = divmod(int(places), 3)
+    number = Decimal(digits).scaleb(shift).normalize()
+    return f'{number:f} {" kMGTP"[unit]}'.rstrip()
+
+
+def cost_cells(arm: Record) -> str:
+    """Return what the page must say of an arm's size and cost."""
+    training = rounded(arm['total_multiply_adds'])
+    return (
+        f'{arm["params"]:,} | {rounded(arm["multiply_adds"])} | '
+        f'{training} ({arm["epochs"]})'
+    )
+
+
 def printed(folder: Path, report: Record) -> tuple[set[str], list[str]]:
     """Return the rows and further comparisons that the page must have."""
     values = by_arm(folder, report['metric'])
-    costs = {arm['name']: arm['total_multiply_adds'] for arm in report['arms']}
+    arms = {arm['name']: arm for arm in report['arms']}
+    costs = {name: arm['total_multiply_adds'] for name, arm in arms.items()}
     cells: dict[str, str] = {}
     lines = []
     for pair in report['comparisons']:
@@ -193,7 +212,7 @@ def printed(folder: Path, report: Record) -> tuple[set[str], list[str]]:
         else:
             cells[arm] = f'{text} | {said}'
     rows, dropped = set(), drops(folder)
-    for name in costs:
+    for name in arms:
         of_arm = list(values.get(name, {}).values())
         text = '-'
         if of_arm:
@@ -208,7 +227,8 @@ def printed(folder: Path, report: Record) -> tuple[set[str], list[str]]:
         ]
         cell = cells.get(name, '- | -')
         last = ' → '.join(parts) or '-'
-        rows.add(f'| {name} | {text} | {len(of_arm)} | {cell} | {last} |')
+        size = f'{len(of_arm)} | {cell} | {cost_cells(arms[name])}'
+        rows.add(f'| {name} | {text} | {size} | {last} |')
     return rows, lines
 
 
@@ -231,10 +251,8 @@ def by_chance(report: Record) -> str:
 def wrong_page(folder: Path, report: Record) -> list[str]:
     page = (folder / 'report.md').read_text(encoding='utf-8').splitlines()
     rows, lines = printed(folder, report)
-    table = [line.split('|') for line in page if line.startswith('| ')][1:]
-    # Between the verdict and the drop shock is what runs do not tell.
-    found = {'|'.join((*row[:6], *row[-2:])) for row in table}
-    wrong = [f'page: {row}' for row in sorted(rows ^ found)]
+    found = [line for line in page if line.startswith('| ')][1:]
+    wrong = [f'page: {row}' for row in sorted(rows ^ set(found))]
     names = {arm['name'] for arm in report['arms']}
     further = [
         line

@@ -6,6 +6,7 @@ Kills are real ones, of a process that writes checkpoints one after another.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import resource
@@ -131,6 +132,56 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     assert 'written before it are intact' in message
     assert os.listdir(tmp_path) == ['epoch_1.pth']
     assert path.read_bytes() == b'old'
+
+
+def test_content_is_synced_before_it_takes_the_name_and_then_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a power cut could leave a name without its content."""
+    done: list[tuple[str, int, int]] = []
+
+    def note(what: str, status: os.stat_result) -> None:
+        done.append((what, status.st_ino, status.st_size))
+
+    def fsync(descriptor: int, real=os.fsync) -> None:
+        note('sync', os.fstat(descriptor))
+        real(descriptor)
+
+    def replace(source: Path, target: Path, real=os.replace) -> None:
+        note('replace', os.stat(source))
+        real(source, target)
+        assert target == path
+
+    monkeypatch.setattr(os, 'fsync', fsync)
+    monkeypatch.setattr(os, 'replace', replace)
+    path = tmp_path / 'epoch_1.pth'
+    AtomicBackend().put(b'new', path)
+    file, folder = path.stat(), tmp_path.stat()
+    assert [(what, inode) for what, inode, _ in done] == [
+        ('sync', file.st_ino),
+        ('replace', file.st_ino),
+        ('sync', folder.st_ino),
+    ]
+    assert done[0][2] == 3  # nothing is left in Python's buffer
+
+
+def test_what_cannot_be_synced_leaves_the_old_file_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a failing disk tells of writes that had seemed to succeed."""
+    path = save(tmp_path, 'epoch_1.pth', 1.0)
+
+    def fsync(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, 'fsync', fsync)
+    with pytest.raises(OSError, match='could not be written') as caught:
+        save(tmp_path, 'epoch_1.pth', 2.0)
+    assert caught.value.errno == errno.EIO
+    assert str(path) in str(caught.value)
+    assert os.listdir(tmp_path) == ['epoch_1.pth']
+    assert newest_checkpoint(tmp_path) == path
+    assert torch.load(path)['state_dict']['w'].eq(1).all()
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

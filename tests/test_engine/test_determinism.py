@@ -184,30 +184,38 @@ class KeepWeights(Hook):
 
 
 def test_an_mmpretrain_config_becomes_reproducible(tmp_path):
-    """By the lines that the base file itself tells to write."""
+    """By the lines that the base file itself tells to write.
+
+    Whatever the number of workers, and resumed from within an epoch.
+    """
     text = REPRODUCIBLE.read_text(encoding='utf-8')
     lines = [line[4:] for line in text.splitlines() if line.startswith('#   ')]
     assert len(lines) < 10
     (tmp_path / 'mine.py').write_text('\n'.join(lines))
     (tmp_path / 'reproducible.py').write_text(text)
     weights = []
-    for workers in (0, 2):
+    resumed = dict(load_from=str(tmp_path / 'run0/iter_2.pth'), resume=True)
+    for run, (workers, options) in enumerate([(0, {}), (2, {}), (0, resumed)]):
         cfg = use_tiny_data(Config.fromfile(tmp_path / 'mine.py'), tmp_path)
         assert cfg.train_dataloader.dataset.pipeline[1].type == 'RandomCrop'
-        cfg.work_dir = str(tmp_path / f'workers{workers}')
-        cfg.experiment_name = f'{tmp_path.name}_{workers}'
+        cfg.work_dir = str(tmp_path / f'run{run}')
+        cfg.experiment_name = f'{tmp_path.name}_{run}'
         cfg.train_dataloader.update(num_workers=workers, batch_size=2)
         cfg.model.backbone.base_channels = 8
         cfg.model.backbone.stem_channels = 8
         cfg.model.head.in_channels = 64
+        cfg.model.train_cfg = dict(augments=dict(type='Mixup', alpha=0.8))
+        cfg.model.head.loss.use_soft = True
         cfg.train_cfg = dict(by_epoch=True, max_epochs=2)
-        cfg.default_hooks.checkpoint.update(interval=-1, save_last=False)
+        cfg.default_hooks.checkpoint.update(by_epoch=False, interval=2)
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        cfg.update(options)
         runner = Runner.from_cfg(cfg)
         runner.train()
         weights.append(runner.model.state_dict())
         assert runner.iter == 6
-    assert not differing(*weights)
+    for other in weights[1:]:
+        assert not differing(weights[0], other)
 
 
 @pytest.mark.parametrize('path', LEAVES, ids=lambda path: path.stem)

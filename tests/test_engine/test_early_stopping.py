@@ -52,11 +52,21 @@ def train(
     return runner.epoch
 
 
+def warnings(work_dir: Path) -> int:
+    """Count the warnings of hooks that keep nothing, before any step."""
+    (log,) = work_dir.glob('*/*.log')
+    before, _, after = log.read_text().partition('Epoch(train)')
+    warning = 'WARNING - EarlyStoppingHook keeps nothing in checkpoints'
+    assert warning not in after
+    return before.count(warning)
+
+
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Work dir of a run that was stopped early, but not interrupted."""
     work_dir = tmp_path_factory.mktemp('whole')
     assert train(work_dir, STOP) == 4  # 1 to be compared with, 3 to wait
+    assert warnings(work_dir) == 0
     return work_dir
 
 
@@ -89,6 +99,18 @@ def test_the_stock_hook_would_start_to_wait_anew(
 ) -> None:
     stock = {**STOP, 'type': 'EarlyStoppingHook'}
     assert train(tmp_path, stock, whole / 'epoch_3.pth') == 6
+    assert warnings(tmp_path) == 1
+
+
+def test_stock_hooks_are_warned_of_once_and_before_they_do_harm(
+    tmp_path: Path,
+) -> None:
+    stock = {**STOP, 'type': 'EarlyStoppingHook', 'patience': 1}
+    hooks = [stock, STOP, {**stock, 'patience': 2}]
+    assert train(tmp_path, STOP, custom_hooks=hooks) == 2
+    assert warnings(tmp_path) == 1
+    (log,) = tmp_path.glob('*/*.log')
+    assert "type='ResumableEarlyStoppingHook' instead" in log.read_text()
 
 
 def test_what_stopped_at_its_best_stays_stopped(tmp_path: Path) -> None:

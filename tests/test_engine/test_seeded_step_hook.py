@@ -19,9 +19,9 @@ from mmengine.runner import Runner
 from mmpretrain.datasets.samplers import RepeatAugSampler
 from torch.utils.data import DataLoader
 
-from reducenet_mm.seeds import mix_seeds
 from reducenet_mm.engine.hooks import SeededStepHook
 from reducenet_mm.engine.hooks.seeded_step_hook import SAMPLER_SEED
+from reducenet_mm.seeds import mix_seeds
 
 CONFIG = 'configs/reducenet/digits/reducenet8-w16-e4_digits_teacher.py'
 

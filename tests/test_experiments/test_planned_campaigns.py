@@ -11,7 +11,8 @@ import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from reducenet_mm.experiments.campaign.arms import needed_arms
+from reducenet_mm.engine.launch import read_config
+from reducenet_mm.experiments.campaign.arms import Arm, needed_arms
 from reducenet_mm.experiments.campaign.config import Campaign, read_campaign
 from reducenet_mm.experiments.campaign.plan import PlannedArm, plan_arms
 from tests.tiny_data import use_tiny_data
@@ -19,6 +20,8 @@ from tests.tiny_data import use_tiny_data
 EXPERIMENTS = Path('configs/experiments')
 DIGITS = EXPERIMENTS / 'digits-few/means.py'
 CAMPAIGNS = sorted(EXPERIMENTS.glob('[!_]*/means.py'))
+FOLDERS = sorted(EXPERIMENTS.glob('[!_]*'))
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 @pytest.mark.parametrize('path', CAMPAIGNS, ids=lambda path: path.parent.name)
@@ -29,6 +32,41 @@ def test_every_data_set_has_the_same_arms(path: Path) -> None:
     assert campaign.regime == dict(
         control='plain_matched', doubled='plain_double', teacher='teacher_e8'
     )
+
+
+def campaign_in(folder: Path) -> Campaign:
+    names = ('means.py', f'{folder.name}.py')
+    (path,) = (folder / name for name in names if (folder / name).is_file())
+    return read_campaign(path)
+
+
+def data_of(arm: Arm) -> tuple[Path, dict]:
+    """Return an arm's config, and what it overrides of its loaders."""
+    return arm.config, {
+        key: value
+        for key, value in arm.options.items()
+        if key.split('.')[0] in LOADERS
+    }
+
+
+@pytest.mark.parametrize('folder', FOLDERS, ids=lambda path: path.name)
+def test_all_arms_see_the_same_images_in_the_same_order(folder: Path) -> None:
+    """Or differences of arms with the same seed would not be paired."""
+    arms = campaign_in(folder).arms.values()
+    assert len(arms) >= 6
+    different: list[tuple[Path, dict]] = []
+    for arm in arms:
+        if data_of(arm) not in different:
+            different.append(data_of(arm))
+    loaders = []
+    for config, options in different:
+        cfg = read_config(str(config), options).to_dict()
+        loaders.append({name: cfg[name] for name in LOADERS})
+    assert len(loaders) >= 2
+    sampler = loaders[0]['train_dataloader']['sampler']
+    assert sampler == dict(type='SeededSampler', shuffle=True)
+    for where, other in zip(different, loaders, strict=True):
+        assert other == loaders[0], where
 
 
 def matched_pairs(campaign: Campaign) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ import pytest
 
 from reducenet_mm import compat
 from reducenet_mm.engine.checkpointing import newest_checkpoint
+from reducenet_mm.experiments.campaign.ledger import Ledger
 from reducenet_mm.export.files import write_json
 
 from .training import same_weights, train_teacher
@@ -114,3 +115,23 @@ def test_a_report_keeps_what_it_held(place):
     assert list(folder.glob('report*')) == [report]
     write_json(report, dict(accuracy=2))
     assert report.read_bytes() != before
+
+
+def test_a_campaign_keeps_its_records(place):
+    """What was written of one that did not fit is no record."""
+    folder, full = place
+    ledger = Ledger(folder / 'results.jsonl')
+    ledger.append(dict(seed=0))
+    whole = ledger.path.read_bytes()
+    with full():
+        with pytest.raises(OSError) as error:
+            ledger.append(dict(seed=1, error=2 * LEFT * 'x'))
+        assert ledger.path.read_bytes().startswith(whole + b'{"seed": 1')
+        assert ledger.read() == [dict(seed=0)]
+    assert error.value.errno in (errno.ENOSPC, errno.EFBIG)
+    message = str(error.value)
+    assert f'{ledger.path}: a record could not be added: ' in message
+    assert os.strerror(error.value.errno) in message
+    assert 'start the same command again' in message
+    ledger.append(dict(seed=2))
+    assert ledger.path.read_bytes() == whole + b'{"seed": 2}\n'

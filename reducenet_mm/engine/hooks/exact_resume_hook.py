@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from mmengine.dist import get_world_size, is_main_process
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from reducenet_mm.engine.checkpointing import remove_leftovers
@@ -25,13 +26,17 @@ class ExactResumeHook(Hook):
     first step this hook makes up for what it leaves out:
 
     * Checkpoints are written before the validation that is due, so that one
-      is done first: curves have no hole, early stopping and ``save_best``
-      miss nothing.
+      is done first: curves have no hole, ``save_best`` and early stopping
+      miss no validation.
     * An epoch that was interrupted is completed, not begun again
       (``EpochBasedTrainLoop`` with checkpoints by iteration).
 
     Random state needs no restoring where it is a function of the position:
-    with ``SeededSampler``, ``SeedSample`` and ``SeededStepHook``.
+    with ``SeededSampler``, ``SeedSample`` and ``SeededStepHook``. Weights also
+    depend on the number of threads; another one is warned of. Other hooks
+    go on only if they keep their state themselves: MMEngine's
+    ``EarlyStoppingHook`` does not, which is warned of, and
+    ``ResumableEarlyStoppingHook`` does.
     """
 
     priority = 'LOWEST'  # all other hooks are ready when it validates
@@ -49,7 +54,11 @@ class ExactResumeHook(Hook):
         # Loops count a step or an epoch after its hooks have run: a
         # checkpoint is ahead of them, unless it is saved at a validation.
         counted = (meta['epoch'], meta['iter']) == (runner.epoch, runner.iter)
-        checkpoint[POSITION] = dict(validated=counted, **_units(runner))
+        checkpoint[POSITION] = dict(
+            validated=counted,
+            threads=torch.get_num_threads(),
+            **_units(runner),
+        )
         steps = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
         if meta['iter'] % steps and meta['iter'] < runner.max_iters:
             runner.logger.warning(
@@ -73,10 +82,12 @@ class ExactResumeHook(Hook):
                 cannot leave out what has been trained on, or batches have
                 another size now.
         """
+        _warn_of_early_stopping(runner)
         _tidy_up(runner)
         loop = runner.train_loop
         if runner.iter == 0 or not isinstance(loop, LOOPS):
             return
+        self._warn_of_threads(runner)
         done = self._batches_done(runner)
         if done > 0:
             _complete_epoch(runner, done)
@@ -86,6 +97,17 @@ class ExactResumeHook(Hook):
                 'before.'
             )
             _validate(runner)
+
+    def _warn_of_threads(self, runner: Runner) -> None:
+        """Warn of sums that torch splits in another way than before."""
+        now = torch.get_num_threads()
+        was = self._saved.get('threads', now)
+        if was != now:
+            runner.logger.warning(
+                f'Not resumed exactly: the checkpoint was written with {was} '
+                f'threads, and this process computes with {now}. Set '
+                f'OMP_NUM_THREADS={was}.'
+            )
 
     def _batches_done(self, runner: Runner) -> int:
         """Return how many batches of the current epoch are trained on.
@@ -127,6 +149,19 @@ def _units(runner: Runner) -> dict[str, int]:
     return dict(
         epoch_length=length, images_per_iteration=batch * get_world_size()
     )
+
+
+def _warn_of_early_stopping(runner: Runner) -> None:
+    """Warn of the hook that begins to wait anew in every session."""
+    # Not of subclasses: they may keep their state.
+    if any(type(hook) is EarlyStoppingHook for hook in runner.hooks):
+        runner.logger.warning(
+            'EarlyStoppingHook keeps nothing in checkpoints: when this run is '
+            'resumed, it forgets the best score and how long it has been '
+            'waiting, and trains longer than without the interruption. Set '
+            "type='ResumableEarlyStoppingHook' instead, with the same "
+            'arguments.'
+        )
 
 
 def _tidy_up(runner: Runner) -> None:

@@ -42,18 +42,34 @@ class Ledger:
         ]
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add a record; one that a kill has cut off is cut away first."""
+        """Add a record; one that was cut off is cut away first.
+
+        Raises:
+            OSError: If it cannot be written, say because the disk is full;
+                all complete records are still there.
+        """
         line = json.dumps(dict(record), allow_nan=False) + '\n'
         with exclusive(self.path.parent, name=f'.{self.path.name}.lock'):
-            with open(self.path, 'a+b') as file:
-                file.seek(0)
-                content = file.read()
-                complete = _complete(content)
-                if len(complete) < len(content):
-                    file.truncate(len(complete))
-                file.write(line.encode())
-                file.flush()
-                os.fsync(file.fileno())
+            try:
+                self._append(line.encode())
+            except OSError as error:
+                raise OSError(
+                    error.errno,
+                    f'{self.path}: a record could not be added: '
+                    f'{error.strerror}. Those before it are intact: free '
+                    'space, then start the same command again.',
+                ) from error
+
+    def _append(self, line: bytes) -> None:
+        with open(self.path, 'a+b') as file:
+            file.seek(0)
+            content = file.read()
+            complete = _complete(content)
+            if len(complete) < len(content):
+                file.truncate(len(complete))
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
 
     def _record(self, line: bytes, number: int) -> dict[str, Any]:
         try:
