@@ -74,7 +74,9 @@ class SupernetDistill(SharedSupernet):
         norm_stats: Statistics of the student's batch norms:
             ``'inherited'`` keeps those it starts from; ``'recalibrated'``
             estimates them anew at the switch (by ``SupernetSwitchHook``)
-            and keeps those; ``'live'`` lets them follow the batches.
+            and keeps those; ``'live'`` lets them follow the batches. Where
+            statistics stay, activations grow with the weights: with all of
+            the student training, the teacher's learning rate is too high.
         distiller: Config of MMRazor's ``ConfigurableDistiller``. Recorder
             sources are names inside ``architecture``.
         train_branches: Let the branches train while ``ScalerScheduleHook``
