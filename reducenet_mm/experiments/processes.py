@@ -148,6 +148,24 @@ def tail(log: Path, start: int = 0, lines: int = 30) -> str:
     return '\n'.join(text.splitlines()[-lines:])
 
 
+def portable(text: str, work_dir: Path) -> str:
+    """Leave out of a log where on this machine its files lie.
+
+    Results are passed on; a path of somebody else's machine says nothing.
+    """
+    places = {
+        work_dir: '<work dir>',
+        Path(sys.prefix): '<environment>',
+        Path(sys.base_prefix): '<python>',
+        Path.cwd(): '.',
+        Path(__file__).parents[2]: '.',
+    }
+    names = {str(path.absolute()): name for path, name in places.items()}
+    for path in sorted(names, key=len, reverse=True):  # inner ones first
+        text = text.replace(path, names[path])
+    return text
+
+
 @contextmanager
 def exclusive(
     folder: Path, patience: float = 30.0, name: str = '.lock'

@@ -171,12 +171,18 @@ def test_notes_tell_matches_code_and_what_is_missing(
     assert 'Without a result' not in text and 'Failed' not in text
     content.update(
         open=['soft seed 4'],
-        failed={'soft seed 3': 'ended\n\nValueError: no'},
+        failed={
+            'soft seed 2': 'ended\n\nKeyError: no',
+            'plain seed 3': 'not started',
+            'soft seed 3': 'ended\n\nValueError: no',
+        },
         tested_again={'plain seed 0': 2},
     )
     text = '\n'.join(notes(content))
     assert 'Without a result so far: soft seed 4.' in text
-    assert 'Failed: soft seed 3: `ValueError: no`' in text
+    both = 'Failed: soft seed 2, soft seed 3; the last one: `ValueError: no`'
+    assert both in text
+    assert 'Failed: plain seed 3; the last one: `not started`' in text
     assert 'plain seed 0 2 times' in text
     assert 'Trained again' not in text
     content['changed'] = {'plain seed 0': 1.5, 'soft seed 1': 1.0}

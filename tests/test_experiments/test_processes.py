@@ -19,9 +19,19 @@ from reducenet_mm.experiments.processes import (
     exclusive,
     from_here,
     option_arguments,
+    portable,
     run_logged,
     shell_command,
 )
+
+
+def test_results_do_not_say_where_they_were_made(tmp_path: Path) -> None:
+    work_dir = tmp_path / 'runs of mine'
+    library = Path(pytest.__file__).parent
+    text = f'{work_dir}/plain/log, {library}/a.py, {Path.cwd()}/tools/b.py'
+    shared = portable(text, work_dir)
+    assert shared.startswith('<work dir>/plain/log, <environment>/lib')
+    assert shared.endswith('/a.py, ./tools/b.py')
 
 
 def python(code: str) -> list[str]:

@@ -20,6 +20,7 @@ from ..processes import (
     WorkDirBusy,
     exclusive,
     import_path,
+    portable,
     status_text,
     tail,
 )
@@ -241,7 +242,8 @@ class Crew:
         log = cell.folder / LOG
         text = tail(log, one.log_start) if log.is_file() else ''
         error = f'ended with {status_text(code)}. The end of {log}:\n\n{text}'
-        self._record(cell, FAILED, dict(error=error))
+        work_dir = self.ledger.path.parent
+        self._record(cell, FAILED, dict(error=portable(error, work_dir)))
 
     def _block(self, cell: Cell, states: Mapping[str, str]) -> None:
         names = [

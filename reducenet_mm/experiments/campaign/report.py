@@ -118,9 +118,13 @@ def notes(content: Mapping[str, Any]) -> list[str]:
     if content['open']:
         missing = ', '.join(content['open'])
         found.append(f'Without a result so far: {missing}.')
-    for name, error in content['failed'].items():
-        last = (error.strip().splitlines() or [''])[-1]
-        found.append(f'Failed: {name}: `{last}`')
+    by_arm: dict[str, list[str]] = {}
+    for name in content['failed']:
+        by_arm.setdefault(name.partition(' ')[0], []).append(name)
+    for names in by_arm.values():
+        error = content['failed'][names[-1]].strip()
+        last = (error.splitlines() or [''])[-1]
+        found.append(f'Failed: {", ".join(names)}; the last one: `{last}`')
     return found
 
 
