@@ -12,10 +12,7 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,9 +21,8 @@ import pytest
 
 from reducenet_mm.experiments.campaign.statistics import estimate
 
-ROOT = Path(__file__).parents[2]
-TOOL = ROOT / 'tools' / 'experiment.py'
-DIGITS = ROOT / 'configs' / 'reducenet' / 'digits'
+from .campaigns import DIGITS, cells, records, sessions, start, wait_for
+
 CAMPAIGN = f"""
 seeds = [0, 1]
 cfg_options = dict(
@@ -56,43 +52,6 @@ GOOD = {
 }
 
 
-def start(source: Path, work_dir: Path, *flags: str) -> subprocess.Popen:
-    """Start the tool as the leader of a process group."""
-    output = open(work_dir.with_suffix('.log'), 'a')
-    return subprocess.Popen(
-        [sys.executable, TOOL, source, '--work-dir', work_dir, *flags],
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-
-
-def wait_for(condition: Callable[[], Any], process: subprocess.Popen) -> None:
-    end = time.monotonic() + 300
-    while not condition():
-        assert process.poll() is None, 'ended too early'
-        assert time.monotonic() < end, 'waited in vain'
-        time.sleep(0.02)
-
-
-def records(work_dir: Path) -> list[dict[str, Any]]:
-    path = work_dir / 'results.jsonl'
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def sessions(work_dir: Path) -> dict[tuple[str, int], int]:
-    """Return how often the Runner was started for each cell."""
-    return {
-        (folder.parent.name, int(folder.name[4:])): len(
-            list(folder.glob('2*_*'))
-        )
-        for folder in work_dir.glob('runs/*/seed*')
-    }
-
-
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A campaign that two processes have shared; one was killed."""
@@ -119,17 +78,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         work_dir=work_dir,
         shared=shared,
         status=status,
-        output=work_dir.with_suffix('.log').read_text(),
+        output=work_dir.with_name('work.log').read_text(),
         records=records(work_dir),
         cell=cell,
         report=json.loads((work_dir / 'report.json').read_text()),
     )
-
-
-def cells(
-    found: Sequence[dict[str, Any]], status: str
-) -> list[tuple[str, int]]:
-    return [(r['arm'], r['seed']) for r in found if r['status'] == status]
 
 
 def test_no_cell_is_trained_twice(finished: SimpleNamespace) -> None:
@@ -158,6 +111,19 @@ def test_a_claimed_cell_is_left_alone_and_taken_over_when_freed(
     epochs = [epoch for epoch, _ in last['validation']]
     assert epochs == list(range(1, last['epochs'] + 1))
     assert last['epochs'] > 4
+
+
+def test_the_cell_taken_over_ends_as_one_that_is_left_alone(
+    finished: SimpleNamespace, tmp_path: Path
+) -> None:
+    work_dir = tmp_path / 'work'
+    only = ('--arms', 'plain_matched', '--seeds', '0')
+    assert start(finished.source, work_dir, *only).wait(300) == 0
+    (alone,) = records(work_dir)
+    taken_over = finished.records[-1]
+    assert (alone['sessions'], taken_over['sessions']) == (1, 2)
+    for key in ('hash', 'threads', 'validation', 'test'):
+        assert taken_over[key] == alone[key]
 
 
 def test_a_failed_cell_is_recorded_and_does_not_end_the_rest(

@@ -25,6 +25,8 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmpretrain.registry import DATASETS, MODELS
 
+from reducenet_mm.experiments.kill_outcome import differences, load, outcome
+
 ROOT = Path(__file__).parents[2]
 PIPELINE = ROOT / 'configs' / 'pipelines' / 'digits.py'
 OPTIONS = [
@@ -55,7 +57,7 @@ def kill_in_student_stage(work_dir: Path) -> None:
     """Start the pipeline; SIGKILL it once the student has a checkpoint."""
     process = subprocess.Popen(
         command(work_dir),
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.STDOUT,
     )
@@ -90,6 +92,15 @@ def finished(
     )
 
 
+@pytest.fixture(scope='module')
+def undisturbed(finished: SimpleNamespace, process: Callable) -> Path:
+    """Work dir of the same pipeline, left alone."""
+    work_dir = finished.work_dir.with_name('undisturbed')
+    done = process(*command(work_dir))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return work_dir
+
+
 def test_a_killed_pipeline_is_continued(finished: SimpleNamespace) -> None:
     assert 'runs/teacher/done.json' in finished.killed
     assert 'runs/student/done.json' not in finished.killed
@@ -101,6 +112,23 @@ def test_a_killed_pipeline_is_continued(finished: SimpleNamespace) -> None:
     assert sessions == dict(teacher=1, student=2, plain=1, plain_restart=1)
     assert '--resume' in finished.runs['student']['command']
     assert 'continued: student.' in finished.report['reading']
+
+
+def test_a_killed_pipeline_ends_as_one_that_is_left_alone(
+    finished: SimpleNamespace, undisturbed: Path
+) -> None:
+    work_dirs = finished.work_dir, undisturbed
+    metric = finished.report['metric']
+    for name in RUNS:
+        one, other = (
+            outcome(path / 'runs' / name, metric) for path in work_dirs
+        )
+        for key in ('file', 'state_dict', 'optimizer', 'validation'):
+            assert one[key]
+            assert list(differences(one[key], other[key], key)) == []
+    one, other = (load(path / 'student/student.pth') for path in work_dirs)
+    assert one['state_dict']
+    assert list(differences(one['state_dict'], other['state_dict'])) == []
 
 
 def test_every_epoch_was_validated(finished: SimpleNamespace) -> None:

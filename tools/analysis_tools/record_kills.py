@@ -2,11 +2,11 @@
 """Kill trainings in every mode by kill_test.py; keep the results.
 
 A mode is a config in ``tests/test_tools/kill_modes``. One that starts from
-another's checkpoint names that mode's reference
-(``model.teacher_ckpt='./work_dirs/kills/<mode>/reference'``) and comes after
-it. Run in the root of the repository, once more if it was interrupted. Names
-of modes let two processes share the work, once those that others start from
-are recorded.
+another's checkpoint names that mode's reference, or a file in it
+(``model.teacher_ckpt='./work_dirs/kills/<mode>/reference'``, likewise
+``model.student_init`` and ``load_from``), and comes after it. Run in the root
+of the repository, once more if it was interrupted. Names of modes let two
+processes share the work, once those that others start from are recorded.
 """
 
 from __future__ import annotations
@@ -71,9 +71,10 @@ def find_modes(chosen: Sequence[str]) -> list[str]:
 
 def needs(mode: str) -> list[str]:
     """Return the modes whose references a mode starts from."""
-    model = Config.fromfile(MODES / f'{mode}.py').model
-    folders = [model.get(key) for key in ('teacher_ckpt', 'student_init')]
-    return [Path(folder).parent.name for folder in folders if folder]
+    cfg = Config.fromfile(MODES / f'{mode}.py')
+    paths = map(cfg.model.get, ('teacher_ckpt', 'student_init'))
+    used = [path for path in (*paths, cfg.get('load_from')) if path]
+    return [Path(path).relative_to(WORK_DIR).parts[0] for path in used]
 
 
 def is_current(file: Path, commit: str | None) -> bool:
