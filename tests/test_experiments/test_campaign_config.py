@@ -69,6 +69,11 @@ def test_arms_come_after_what_they_depend_on(source: Path) -> None:
         ({'arms.soft.epochs': 0}, '`arms.soft.epochs` must be an integer'),
         ({'arms.plain.epochs': 3}, 'sets both `epochs`=3 and `match`'),
         ({'arms.soft.times': 2}, '`arms.soft.times`=2 needs'),
+        (
+            {'arms.plain.budget': 1e9},
+            r"sets both `budget`=1000000000\.0 and `match`='",
+        ),
+        ({'arms.soft.budget': -1}, '`arms.soft.budget` must be a positive'),
         ({'arms.plain.times': 0}, '`arms.plain.times` must be a positive'),
         ({'arms.plain.match': 'lost'}, '`arms.plain.match` must name an arm'),
         ({'arms.soft.control': 'x'}, '`arms.soft.control` must name an arm'),

@@ -125,6 +125,19 @@ def test_matched_arms_cost_what_they_match(plan: SimpleNamespace) -> None:
     assert arms['doubled'].cfg.train_cfg.max_epochs == arms['doubled'].epochs
 
 
+def test_a_budget_is_that_of_all_that_an_arm_needs(
+    plan: SimpleNamespace,
+) -> None:
+    wanted = plan.arms['soft'].total_multiply_adds
+    more = 3.4 * plan.arms['soft'].cost.per_epoch
+    options = {'arms.soft.epochs': None, 'arms.soft.budget': wanted + more}
+    arms = plan_arms(read_campaign(plan.source, options))
+    assert arms['soft'].epochs == plan.arms['soft'].epochs + 3
+    share = arms['soft'].total_multiply_adds / (wanted + more)
+    assert arms['soft'].budget_ratio == pytest.approx(share)
+    assert arms['matched'].epochs > plan.arms['matched'].epochs
+
+
 def test_a_stock_distillation_counts_its_teachers_forward(
     plan: SimpleNamespace,
 ) -> None:
@@ -212,6 +225,10 @@ def test_arms_of_a_seed_see_the_data_in_the_same_order(
         (
             {'arms.matched.needs': {'load_from': 'soft'}},
             r'^arms.matched .*leaves nothing to train with',
+        ),
+        (
+            {'arms.soft.epochs': None, 'arms.soft.budget': 1e9},
+            r'^arms.soft .*`budget`=1e\+09 leaves nothing.*teacher: ',
         ),
         (
             {'arms.soft.needs': {'model.teacher_chpt': 'teacher'}},

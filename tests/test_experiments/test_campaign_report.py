@@ -138,6 +138,14 @@ def test_it_says_what_chance_would_give(content: dict[str, Any]) -> None:
     assert not [one for one in notes(content) if 'Holm' in one]
 
 
+def test_it_says_how_closely_a_budget_was_met(content: dict[str, Any]) -> None:
+    for one in content['arms']:
+        if one['name'] == 'soft':
+            one.update(budget=1.25e12, budget_ratio=0.997)
+    (said,) = [one for one in notes(content) if 'Matched' in one]
+    assert 'soft 0.997 times 1.25 T multiply-adds' in said
+
+
 def test_what_was_asked_later_is_in_a_list_of_its_own(
     content: dict[str, Any],
 ) -> None:

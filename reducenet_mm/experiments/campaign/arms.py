@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..pipeline_config import flatten
 from .taken import Files, taken_options
 
 ARM_KEYS = {
+    'budget',
     'cfg_options',
     'config',
     'control',
@@ -39,6 +41,8 @@ class Arm:
         options: Overrides of it, by dotted key, what it takes from other
             configs included.
         epochs: Its length if not the config's own.
+        budget: The total training cost that it shall have, in multiply-adds,
+            that of all arms that it needs included.
         match: The arm whose total training cost this one shall have.
         times: The cost as a multiple of that.
         restart_after: The arm after whose total cost the learning rate
@@ -51,6 +55,7 @@ class Arm:
     config: Path
     options: dict[str, Any] = field(default_factory=dict)
     epochs: int | None = None
+    budget: float | None = None
     match: str | None = None
     times: float = 1.0
     restart_after: str | None = None
@@ -128,6 +133,7 @@ def read_arm(
         config=config,
         options=options,
         epochs=item.get('epochs'),
+        budget=item.get('budget'),
         match=item.get('match'),
         times=float(item.get('times', 1)),
         restart_after=item.get('restart_after'),
@@ -170,13 +176,17 @@ def in_order(arms: Mapping[str, Arm]) -> list[Arm]:
 
 def _check_length(where: str, item: Mapping[str, Any]) -> None:
     """Check the keys that decide how long an arm trains."""
-    epochs, match = item.get('epochs'), item.get('match')
-    if epochs is not None:
-        checked_int(f'{where}.epochs', epochs, 1)
-    if epochs is not None and match is not None:
+    match = item.get('match')
+    if item.get('epochs') is not None:
+        checked_int(f'{where}.epochs', item['epochs'], 1)
+    if item.get('budget') is not None:
+        _check_positive(f'{where}.budget', item['budget'])
+    lengths = {key: item.get(key) for key in ('epochs', 'budget', 'match')}
+    given = {k: value for k, value in lengths.items() if value is not None}
+    if len(given) > 1:
+        both = ' and '.join(f'`{k}`={value!r}' for k, value in given.items())
         raise ValueError(
-            f'`{where}` sets both `epochs`={epochs} and `match`={match!r}; '
-            'its length can be one of them only.'
+            f'`{where}` sets both {both}; its length can be one of them only.'
         )
     for key in ('times', 'restart_after'):
         if key in item and match is None:
@@ -184,9 +194,12 @@ def _check_length(where: str, item: Mapping[str, Any]) -> None:
                 f'`{where}.{key}`={item[key]!r} needs `{where}.match`: the '
                 'arm whose cost is shared.'
             )
-    times = item.get('times', 1)
-    is_number = isinstance(times, (int, float)) and times > 0
-    if not is_number or isinstance(times, bool):
+    _check_positive(f'{where}.times', item.get('times', 1))
+
+
+def _check_positive(where: str, value: Any) -> None:
+    is_number = isinstance(value, (int, float)) and 0 < value < inf
+    if not is_number or isinstance(value, bool):
         raise ValueError(
-            f'`{where}.times` must be a positive number, got {times!r}.'
+            f'`{where}` must be a positive number, got {value!r}.'
         )

@@ -41,7 +41,7 @@ class PlannedArm:
         size: Of the network that is tested, as it is deployed.
         needed_multiply_adds: Training multiply-adds of all arms that it
             needs, each counted once.
-        budget_ratio: Its total cost as a multiple of what it shall match.
+        budget_ratio: Its total cost as a multiple of what it shall be.
     """
 
     arm: Arm
@@ -174,8 +174,10 @@ def _plan(
     )
     ratio = None
     periods = [run_epochs(cfg) if arm.epochs is None else arm.epochs]
+    total = arm.budget
     if arm.match is not None:
         total = arm.times * planned[arm.match].total_multiply_adds
+    if total is not None:
         _check_budget(arm, total, needed)
         periods[0], _ = matched_epochs(total - needed, cost.per_epoch)
         ratio = (periods[0] * cost.per_epoch + needed) / total
@@ -184,7 +186,7 @@ def _plan(
             periods = restart_periods(
                 periods[0], before - needed, total - needed
             )
-    if arm.epochs is not None or arm.match is not None:
+    if arm.epochs is not None or total is not None:
         options.update(schedule_options(cfg, periods))
         cfg = _merged(arm, options)
     return PlannedArm(
@@ -202,9 +204,12 @@ def _plan(
 
 def _check_budget(arm: Arm, total: float, needed: float) -> None:
     if total <= needed:
+        key, value = 'match', repr(arm.match)
+        if arm.match is None:
+            key, value = 'budget', f'{arm.budget:.3g}'
         raise ValueError(
-            f'`match`={arm.match!r} leaves nothing to train with: its cost, '
-            f'{total:.3g} multiply-adds, is spent by what this arm needs '
+            f'`{key}`={value} leaves nothing to train with: {total:.3g} '
+            'multiply-adds are spent by what this arm needs '
             f'({", ".join(arm.needs.values())}: {needed:.3g}).'
         )
 

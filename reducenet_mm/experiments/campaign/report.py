@@ -13,6 +13,7 @@ from rich.table import Table
 from reducenet_mm.export.files import write_atomically, write_json
 
 from ..text import amount
+from .arms import Arm
 from .figure import campaign_figure, main_comparisons
 from .plan import PlannedArm
 from .regime import interval_text
@@ -134,7 +135,7 @@ def show_plan(
     """Print what is going to be trained, and at what cost."""
     table = Table(title=f'Plan: {len(planned)} arms, {len(seeds)} seeds')
     table.add_column('arm', no_wrap=True)
-    for heading in ('epochs', 'images', 'own', 'total', 'of what it matches'):
+    for heading in ('epochs', 'images', 'own', 'total', 'of its budget'):
         table.add_column(heading, justify='right')
     for arm in planned.values():
         ratio = arm.budget_ratio
@@ -144,9 +145,13 @@ def show_plan(
             f'{arm.cost.images_per_epoch:,}',
             amount(arm.own_multiply_adds),
             amount(arm.total_multiply_adds),
-            '' if ratio is None else f'{ratio:.3f} x {arm.arm.match}',
+            '' if ratio is None else f'{ratio:.3f} x {_budget(arm.arm)}',
         )
     console.print(table)
+
+
+def _budget(arm: Arm) -> str:
+    return arm.match or amount(arm.budget or 0)
 
 
 def show_report(
@@ -249,9 +254,9 @@ def _matches(content: Mapping[str, Any]) -> list[str]:
     parts = [
         f'{arm["name"]} {arm["budget_ratio"]:.3f} times '
         + ('' if arm['times'] == 1 else f'{arm["times"]:g} times ')
-        + arm['match']
+        + (arm['match'] or f'{amount(arm["budget"])} multiply-adds')
         for arm in content['arms']
-        if arm['match'] is not None
+        if arm['budget_ratio'] is not None
     ]
     if not parts:
         return []

@@ -119,6 +119,7 @@ def _arm(
         name=arm.name,
         config=from_here(arm.config),
         needs=dict(arm.needs),
+        budget=arm.budget,
         match=arm.match,
         times=arm.times,
         budget_ratio=planned.budget_ratio,
