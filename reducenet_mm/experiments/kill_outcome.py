@@ -19,6 +19,7 @@ PATHS = ('best_ckpt', 'last_ckpt')  # begin the names of such entries
 INFO_NOT_COMPARED = (
     *('cfg', 'experiment_name', 'eta'),  # times and paths
     *('loop_stage', 'epoch', 'iter'),  # set anew before they are used
+    'mmengine_version',  # with the commit of the folder, whatever that is of
 )
 
 
