@@ -137,17 +137,24 @@ def read_config(path: str, options: Mapping[str, Any] | None) -> Config:
         raise ValueError(
             f'--cfg-options {options} cannot be applied to {path!r}: {error}'
         ) from error
+    return cfg
+
+
+def check_imports(cfg: Config) -> None:
+    """Import all that a new-style config has still to import.
+
+    Raises:
+        ValueError: If something cannot be imported.
+    """
     try:
         _import_values(cfg)
     except ImportError as error:
         raise ValueError(
-            f'config file {path!r} cannot be used: {error}'
+            f'config file {cfg.filename!r} cannot be used: {error}'
         ) from error
-    return cfg
 
 
 def _import_values(value: Any) -> None:
-    """Look once at all that a new-style config has still to import."""
     if isinstance(value, Config):
         imported = getattr(value, '_imported_names', ())
         value = {key: value[key] for key in value if key not in imported}

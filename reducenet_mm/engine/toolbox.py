@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from mmengine.config import Config
 
+from reducenet_mm.models.architecture import add_scope
+
 CLASSIFIERS = 'mmpretrain'
 """The scope whose networks can be measured, folded and written as ONNX."""
 
@@ -23,11 +25,16 @@ TOOLBOXES = (
 def scope_of(cfg: Config) -> str:
     """Return the scope of the network that ``cfg`` trains.
 
-    That is its own, or else the config's: MMRazor's is the algorithm's alone.
+    That is its own, or else the config's: MMRazor's is the algorithm's alone,
+    whose network may have been found without saying whose it is.
     New-style configs may have neither, but a class, whose toolbox it is.
     """
     model = cfg.get('model') or {}
     model = model.get('architecture', model)
+    kind = model.get('type')
+    if isinstance(kind, str) and '.' in kind:
+        return kind.partition('.')[0]
+    model = add_scope(model, cfg.get('default_scope') or CLASSIFIERS)
     scope = model.get('_scope_') or cfg.get('default_scope')
-    module = getattr(model.get('type'), '__module__', '').partition('.')[0]
+    module = getattr(kind, '__module__', '').partition('.')[0]
     return scope or (module if module in TOOLBOXES else CLASSIFIERS)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -149,20 +150,21 @@ def tail(log: Path, start: int = 0, lines: int = 30) -> str:
 
 
 def portable(text: str, work_dir: Path) -> str:
-    """Leave out of a log where on this machine its files lie.
+    """Leave out of a log where this project, Python and a work dir lie.
 
     Results are passed on; a path of somebody else's machine says nothing.
     """
     places = {
-        work_dir: '<work dir>',
-        Path(sys.prefix): '<environment>',
-        Path(sys.base_prefix): '<python>',
         Path.cwd(): '.',
         Path(__file__).parents[2]: '.',
+        Path(sys.base_prefix): '<python>',
+        Path(sys.prefix): '<environment>',
+        work_dir: '<work dir>',
     }
-    names = {str(path.absolute()): name for path, name in places.items()}
+    names = {str(p.absolute()): n for p, n in places.items() if p != p.parent}
     for path in sorted(names, key=len, reverse=True):  # inner ones first
-        text = text.replace(path, names[path])
+        whole = re.escape(path) + r'(?![\w.-])'
+        text = re.sub(whole, names[path].replace('\\', r'\\'), text)
     return text
 
 

@@ -9,13 +9,16 @@ A *teacher* checkpoint holds the plain classifier's keys (``backbone.*``,
 
 from __future__ import annotations
 
+import logging
 import os.path as osp
 from collections.abc import Mapping
+from pathlib import Path
 
+from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
-from .newest_checkpoint import newest_checkpoint
+from .newest_checkpoint import is_intact, named_last, newest_checkpoint
 from .supernet import is_branch_key
 
 ARCHITECTURE = 'architecture.'
@@ -77,7 +80,7 @@ def resolve_checkpoint(path: str, config_key: str) -> str:
         ValueError: If all checkpoints in it are damaged.
     """
     if osp.isdir(path):
-        latest = newest_checkpoint(path)
+        latest = _last_of(Path(path), config_key)
         if latest is None:
             raise FileNotFoundError(
                 f'{config_key}={path!r} is a directory without a finished '
@@ -91,6 +94,28 @@ def resolve_checkpoint(path: str, config_key: str) -> str:
             f'writes it first, or set `--cfg-options {config_key}=FILE`.'
         )
     return path
+
+
+def _last_of(work_dir: Path, config_key: str) -> Path | None:
+    """Return the last checkpoint of a finished run, if there is any.
+
+    That is what ``last_checkpoint`` names: in a copied folder, times are
+    those of copying. After a kill it may be empty, or name half a file.
+    """
+    named = named_last(work_dir)
+    if named is not None and is_intact(named):
+        return named
+
+    def warn(message: str) -> None:
+        print_log(f'{config_key}: {message}', 'current', logging.WARNING)
+
+    try:
+        return newest_checkpoint(work_dir, warn)
+    except ValueError as error:
+        raise ValueError(
+            f'{config_key}={str(work_dir)!r}: all checkpoints in it are '
+            'damaged. Train that stage again, or name an intact file.'
+        ) from error
 
 
 def read_state_dict(path: str, config_key: str) -> StateDict:

@@ -46,7 +46,7 @@ def newest_checkpoint(
         )
     candidates = _candidates(Path(work_dir), out_dir)
     for path in candidates:
-        if _is_intact(path):
+        if is_intact(path):
             return path
         say(f'{path} is damaged, perhaps cut off by a kill: passed over.')
     if candidates:
@@ -72,7 +72,7 @@ def _candidates(work_dir: Path, out_dir: str | Path | None) -> list[Path]:
         folders.append(Path(out_dir) / name)
     paths = (path for folder in folders for path in folder.glob('*.pth'))
     found = {path for path in paths if _number(path) >= 0}
-    named = _named_last(work_dir)
+    named = named_last(work_dir)
     if named is not None:
         found.add(named)
     return sorted(
@@ -82,7 +82,7 @@ def _candidates(work_dir: Path, out_dir: str | Path | None) -> list[Path]:
     )
 
 
-def _named_last(work_dir: Path) -> Path | None:
+def named_last(work_dir: Path) -> Path | None:
     """Return the file that ``last_checkpoint`` names, wherever it is now."""
     try:
         text = (work_dir / 'last_checkpoint').read_text(errors='replace')
@@ -100,6 +100,6 @@ def _number(path: Path) -> int:
     return int(found[1]) if found else -1
 
 
-def _is_intact(checkpoint: Path) -> bool:
+def is_intact(checkpoint: Path) -> bool:
     """Whether a checkpoint file is whole, by the measure of its loader."""
     return zipfile.is_zipfile(checkpoint) and find_damage(checkpoint) is None

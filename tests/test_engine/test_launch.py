@@ -109,13 +109,15 @@ def test_errors_of_inheriting_name_file_and_reason(
     ],
 )
 def test_a_typo_in_an_import_of_a_new_style_config(load, text, message):
+    cfg = load(f'from mmengine.config import read_base\n{text}')
     match = rf"config file '.*some_name\.py' cannot be used: .*{message}"
     with pytest.raises(ValueError, match=match):
-        load(f'from mmengine.config import read_base\n{text}')
+        launch.check_imports(cfg)
 
 
 def test_an_import_that_no_setting_uses_may_fail(load):
     cfg = load('from mmengine.config import read_base\nimport torsh\na = 1')
+    launch.check_imports(cfg)
     assert cfg.a == 1
 
 

@@ -6,11 +6,13 @@ Through the training tool, as a user does it.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.hooks import EMAHook
 
 from reducenet_mm.engine import preflight
 
@@ -143,3 +145,37 @@ def test_hooks_that_fit_pass(make_config: Callable[..., Path]) -> None:
         dict(type='ScalerScheduleHook', end=1, priority=40)
     ]
     assert 'ScalerScheduleHook' in model.missing_hooks()  # not by a check
+
+
+def test_other_hooks_are_found_wherever_they_are_registered(
+    make_config: Callable[..., Path],
+) -> None:
+    cfg = Config.fromfile(make_config())
+    cfg.default_hooks = dict(timer=dict(type='IterTimerHook'), logger=None)
+    cfg.custom_hooks = [
+        dict(type='PreciseBNHook'),
+        dict(type='mmpretrain.SimSiamHook', fix_pred_lr=True, lr=1),
+        dict(type='StopDistillHook', _scope_='mmrazor', stop_epoch=1),
+        dict(type=EMAHook),
+        EMAHook(),
+    ]
+    before = copy.deepcopy(cfg.custom_hooks[:3])
+    with preflight.no_side_effects():
+        model = preflight.check_config(cfg, (), init_weights=False)
+        preflight.check_hooks(cfg, model)
+    assert cfg.custom_hooks[:3] == before
+
+
+def test_default_hooks_count_and_are_checked(make_config, refuse):
+    path = make_config(model=student(options='train_branches=True'))
+    text = path.read_text()
+    hooks = (
+        "default_hooks = dict(fade=dict(type='ScalerScheduleHook', end={}))"
+    )
+    path.write_text(f'{text}\n{hooks.format(4)}\n')
+    assert 'from iteration 0 to 4 of a training of 1' in refuse(path)
+    path.write_text(f'{text}\n{hooks.format(1)}\n')
+    cfg = Config.fromfile(path)
+    with preflight.no_side_effects():
+        model = preflight.check_config(cfg, (), init_weights=False)
+        preflight.check_hooks(cfg, model)

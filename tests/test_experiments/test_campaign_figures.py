@@ -52,6 +52,14 @@ def reported_plan(report: Record) -> tuple[dict[str, Any], list[Any]]:
 
 
 @pytest.mark.parametrize('folder', CAMPAIGNS, ids=lambda path: path.name)
+def test_all_cells_were_computed_with_the_campaigns_threads(
+    folder: Path,
+) -> None:
+    found = {one['threads'] for one in finished(folder)}
+    assert found == {1}
+
+
+@pytest.mark.parametrize('folder', CAMPAIGNS, ids=lambda path: path.name)
 def test_the_report_is_of_all_that_its_config_plans(folder: Path) -> None:
     report = json.loads((folder / 'report.json').read_text())
     config = shlex.split(report['command'])[2]

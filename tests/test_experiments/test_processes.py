@@ -32,6 +32,16 @@ def test_results_do_not_say_where_they_were_made(tmp_path: Path) -> None:
     shared = portable(text, work_dir)
     assert shared.startswith('<work dir>/plain/log, <environment>/lib')
     assert shared.endswith('/a.py, ./tools/b.py')
+    other = f'{work_dir}2/log, {work_dir}.old/log, {work_dir}: it is full'
+    shared = portable(other, work_dir)
+    assert shared == other.replace(f'{work_dir}:', '<work dir>:')
+
+
+def test_the_root_is_no_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir('/')
+    assert portable('/usr/lib/x.py', tmp_path) == '/usr/lib/x.py'
 
 
 def python(code: str) -> list[str]:

@@ -53,6 +53,17 @@ def test_a_class_says_whose_network_it_is() -> None:
     assert scope_of(Config(dict(model=dict(type='A')))) == 'mmpretrain'
 
 
+@pytest.mark.parametrize(
+    'kind', ['ImageClassifier', 'mmpretrain.ImageClassifier']
+)
+def test_an_algorithms_scope_is_not_its_networks(kind: str) -> None:
+    model = dict(type='SupernetDistill', architecture=dict(type=kind))
+    cfg = Config(dict(default_scope='mmrazor', model=model))
+    assert scope_of(cfg) == 'mmpretrain'
+    assert 'architecture' in cfg.model  # and all else is as it was
+    assert cfg.model.architecture == dict(type=kind)
+
+
 def source(name: str) -> Config:
     return Config.fromfile(CONFIGS / name)
 

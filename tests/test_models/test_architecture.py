@@ -8,7 +8,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.models import ImageClassifier
 from mmpretrain.registry import MODELS
 
-from reducenet_mm.models.algorithms.architecture import add_scope
+from reducenet_mm.models.architecture import add_scope
 
 
 @pytest.mark.parametrize('algorithm', ['SupernetDistill', 'InplaceDistill'])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from pathlib import Path
 
 import pytest
@@ -59,14 +60,31 @@ def test_a_copied_work_dir_means_its_own_checkpoint(
     assert torch.equal(own, state['state_dict']['head.fc.weight'])
 
 
+def test_times_of_copying_mean_nothing(build, classifier, save, tmp_path):
+    last = Path(save(classifier, 'epoch_4.pth'))
+    teacher = teacher_copy(classifier)
+    with torch.no_grad():
+        classifier.head.fc.weight.add_(1)
+    save(classifier, 'epoch_3.pth')  # copied after epoch_4.pth
+    os.utime(last, ns=(1, 1))
+    (tmp_path / 'last_checkpoint').write_text('/elsewhere/epoch_4.pth')
+    algorithm = build(load=False, teacher_ckpt=str(tmp_path))
+    assert_teacher_is(algorithm, teacher)
+
+
+@pytest.mark.parametrize('named', ['', 'epoch_4.pth'])
 def test_a_kill_leaves_a_work_dir_that_means_a_checkpoint(
-    build, classifier, save, tmp_path
+    build, classifier, save, tmp_path, logged, named
 ):
     save(classifier, 'epoch_3.pth')
     (tmp_path / 'epoch_4.pth').write_bytes(b'cut off')
-    (tmp_path / 'last_checkpoint').write_text('')  # MMEngine was writing it
+    (tmp_path / 'last_checkpoint').write_text(named)
     algorithm = build(load=False, teacher_ckpt=str(tmp_path))
     assert_teacher_is(algorithm, teacher_copy(classifier))
+    assert 'epoch_4.pth is damaged' in ''.join(logged)
+    (tmp_path / 'epoch_3.pth').write_bytes(b'cut off too')
+    with pytest.raises(ValueError, match='model.teacher_ckpt=.*all check'):
+        build(load=False, teacher_ckpt=str(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from mmengine.device import get_device
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
@@ -32,8 +33,9 @@ class ExactResumeHook(Hook):
       (``EpochBasedTrainLoop`` with checkpoints by iteration).
 
     Random state needs no restoring where it is a function of the position:
-    with ``SeededSampler``, ``SeedSample`` and ``SeededStepHook``. Weights also
-    depend on the number of threads; another one is warned of. Other hooks
+    with ``SeededSampler``, ``SeedSample`` and ``SeededStepHook``. On CPUs
+    weights also depend on the number of threads; another one is warned of.
+    Other hooks
     go on only if they keep their state themselves: MMEngine's
     ``EarlyStoppingHook`` does not, which is warned of, and
     ``ResumableEarlyStoppingHook`` does.
@@ -102,7 +104,7 @@ class ExactResumeHook(Hook):
         """Warn of sums that torch splits in another way than before."""
         now = torch.get_num_threads()
         was = self._saved.get('threads', now)
-        if was != now:
+        if was != now and get_device() == 'cpu':
             runner.logger.warning(
                 f'Not resumed exactly: the checkpoint was written with {was} '
                 f'threads, and this process computes with {now}. Set '

@@ -17,7 +17,7 @@ from reducenet_mm.engine.scaler_schedule import (
     ScalerSchedule,
     unit_of,
 )
-from reducenet_mm.models.layers import Gated, Host
+from reducenet_mm.models.layers import Gated
 from reducenet_mm.models.supernet import (
     hosts,
     is_branch_key,
@@ -26,6 +26,8 @@ from reducenet_mm.models.supernet import (
     student_gates,
 )
 from reducenet_mm.registry import HOOKS
+
+from .schedule_checks import check_model, check_wrapper
 
 SCALAR = 'train/scaler'
 """Key in the message hub: the mean over all units."""
@@ -104,7 +106,7 @@ class ScalerScheduleHook(Hook):
         model = model.module if is_model_wrapper(model) else model
         network = getattr(model, 'architecture', model)
         gates = self._find_gates(network)
-        _check_model(model, gates)
+        check_model(model, gates)
         if hasattr(model, 'trained_branches'):
             activations = student_gates(network, 'lambda_relu')
             loras = set(filter(is_lora_key, activations))
@@ -112,7 +114,7 @@ class ScalerScheduleHook(Hook):
         if not getattr(model, 'trained_branches', ()) and is_model_wrapper(
             runner.model
         ):
-            _check_wrapper(runner.model, gates)
+            check_wrapper(runner.model, gates)
         loop, length = runner.train_loop, None
         if isinstance(loop, EpochBasedTrainLoop):
             # The dataloader is shorter in an epoch that is being completed.
@@ -135,7 +137,7 @@ class ScalerScheduleHook(Hook):
             ValueError: As by ``before_train``.
         """
         network = getattr(model, 'architecture', model)
-        _check_model(model, self._find_gates(network))
+        check_model(model, self._find_gates(network))
         if train_cfg.get('max_iters'):
             self.moving(network, train_cfg['max_iters'], None)
         elif train_cfg.get('max_epochs'):
@@ -232,62 +234,6 @@ class ScalerScheduleHook(Hook):
             unit = unit_of(name, names, self.schedule.unit)
             units.setdefault(unit, {})[name] = gates[name]
         return units
-
-
-def _check_model(model: nn.Module, gates: dict[str, Gated]) -> None:
-    """Raise unless ``model`` can be trained with moving gates."""
-    if hasattr(model, 'architecture') != hasattr(model, 'trained_branches'):
-        raise ValueError(
-            f'{HOOK} anneals a plain network or SupernetDistill; '
-            f'{type(model).__name__} sets its gates by itself. Leave the '
-            'hook out.'
-        )
-    active = [name for name, gated in gates.items() if gated.scaler != 0]
-    if active:
-        raise ValueError(
-            f'{HOOK} needs a model that is built as the student, which is '
-            f'what it validates and ships; `{active[0]}` has '
-            f'scaler={gates[active[0]].scaler}. Set model.backbone.scaler=0 '
-            '(the hook has a `start` of its own).'
-        )
-    if getattr(model, 'norm_stats', None) == 'recalibrated':
-        raise ValueError(
-            f"model.norm_stats='recalibrated' with {HOOK}: the statistics "
-            'would be those of the student without branches, kept while it '
-            "trains with them. Set model.norm_stats to 'live' or "
-            "'inherited'."
-        )
-    fading = any(gated.gate == 'expand' for gated in gates.values())
-    if fading and getattr(model, 'student_init', None) is not None:
-        raise ValueError(
-            f'model.student_init={model.student_init!r} with {HOOK}: that '
-            'student has trained without branches, so the network with them '
-            'would be neither it nor the teacher. Leave one of the two out, '
-            'or anneal the activation inside a lora alone: '
-            "gates=['lambda_relu']."
-        )
-    if getattr(model, 'trained_branches', ()) and not fading:
-        raise ValueError(
-            f'model.train_branches=True, but {HOOK}.gates leaves the '
-            "branches at 0, where they learn nothing. Add 'expand'."
-        )
-
-
-def _check_wrapper(wrapper: nn.Module, gates: dict[str, Gated]) -> None:
-    """Raise if processes would wait for gradients of idle branches."""
-    trains = any(
-        param.requires_grad
-        for gated in gates.values()
-        if isinstance(gated, Host)
-        for param in gated.expand.parameters()
-    )
-    if trains and not getattr(wrapper, 'find_unused_parameters', False):
-        raise ValueError(
-            f'{HOOK} in several processes on a network whose branches '
-            'train: they have no gradient once the scaler is 0. Set '
-            'model_wrapper_cfg.find_unused_parameters=True, or use '
-            'SupernetDistill.'
-        )
 
 
 def _log(runner: Runner, gates: int, ramps: dict[str, Ramp]) -> None:

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import HOOKS, DefaultScope
 from torch import nn
+
+from .model_keys import resolve
 
 
 def check_hooks(cfg: Config, model: nn.Module) -> None:
@@ -30,10 +33,9 @@ def check_hooks(cfg: Config, model: nn.Module) -> None:
     found: set[str] = set()
     scope = cfg.get('default_scope', 'mmengine')
     with DefaultScope.overwrite_default_scope(scope):
-        for index, entry in enumerate(cfg.get('custom_hooks') or ()):
-            key = f'custom_hooks.{index}'
-            kind = _class_of(entry, key)
-            found.update(base.__name__ for base in kind.__mro__)
+        for key, entry in _entries(cfg):
+            kind = _class_of(entry, key, scope)
+            found.update(base.__name__ for base in inspect.getmro(kind))
             if hasattr(kind, 'check_fit'):
                 hook = _build(entry, key)
                 hook.check_fit(model, cfg.train_cfg)
@@ -43,11 +45,20 @@ def check_hooks(cfg: Config, model: nn.Module) -> None:
             raise ValueError(reason)
 
 
-def _class_of(entry: Any, key: str) -> type:
+def _entries(cfg: Config) -> Iterator[tuple[str, Any]]:
+    """Yield key and value of all hooks but those that a config leaves out."""
+    for name, entry in (cfg.get('default_hooks') or {}).items():
+        if entry is not None:
+            yield f'default_hooks.{name}', entry
+    for index, entry in enumerate(cfg.get('custom_hooks') or ()):
+        yield f'custom_hooks.{index}', entry
+
+
+def _class_of(entry: Any, key: str, scope: str) -> Any:
     if not isinstance(entry, Mapping):
         return type(entry)
     kind = entry.get('type')
-    found = HOOKS.get(kind) if isinstance(kind, str) else kind
+    found = resolve(kind, entry.get('_scope_', scope), (HOOKS,))
     if found is None:
         raise ValueError(
             f'{key}.type={kind!r} is not a registered hook. If it is your '

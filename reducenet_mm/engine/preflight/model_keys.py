@@ -21,7 +21,7 @@ from mmengine.registry import (
 from mmpretrain.registry import BATCH_AUGMENTS
 from torch import nn
 
-from reducenet_mm.models.algorithms.architecture import add_scope
+from reducenet_mm.models.architecture import add_scope
 
 _RESERVED = frozenset({'type', '_scope_', '_delete_'})
 

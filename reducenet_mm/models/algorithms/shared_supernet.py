@@ -11,9 +11,9 @@ from mmrazor.models.algorithms import BaseAlgorithm
 from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
 
+from ..architecture import add_scope, hand_over_preprocessor
 from ..checkpoint_checks import check_resumable
 from ..checkpoint_views import strip_prefix
-from .architecture import add_scope, hand_over_preprocessor
 from .teacher_overlay import TeacherOverlay
 
 
