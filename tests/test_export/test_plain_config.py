@@ -130,7 +130,7 @@ def test_norms_that_cannot_be_folded_are_refused(
 def test_a_reducenet_in_a_detector_is_refused(
     classifier_cfg: Callable,
 ) -> None:
-    model = classifier_cfg()
+    model = dict(classifier_cfg(), type='RetinaNet')
     del model['_scope_']
     cfg = Config(dict(default_scope='mmdet', model=model))
     with pytest.raises(ValueError, match="a network of 'mmdet'.*GraftedB"):
