@@ -37,7 +37,7 @@ def finished(folder: Path) -> list[Record]:
 
 
 def changed(folder: Path) -> dict[str, float]:
-    """Return how far the validations of a cell's trainings are apart."""
+    """Return how far apart those trainings of a cell ended that differ."""
     lines = (folder / 'results.jsonl').read_text().splitlines()
     records = [json.loads(line) for line in lines]
     found = {}
@@ -46,9 +46,9 @@ def changed(folder: Path) -> dict[str, float]:
         curves = [
             r['validation'] for r in of_cell if r['status'] == 'finished'
         ]
-        apart = np.ptp(np.array(curves), axis=0).max()
-        if apart:
-            found[f'{cell["arm"]} seed {cell["seed"]}'] = apart
+        apart = np.ptp(np.array(curves)[..., 1], axis=0)
+        if apart.any():
+            found[f'{cell["arm"]} seed {cell["seed"]}'] = apart[-1]
     return found
 
 

@@ -196,9 +196,9 @@ def test_notes_tell_matches_code_and_what_is_missing(
     content['changed'] = {'plain seed 0': 1.5, 'soft seed 1': 1.0}
     text = '\n'.join(notes(content))
     assert (
-        'result: plain seed 0, soft seed 1; validation differs by up to 1.50'
-        in text
-    )
+        'result: plain seed 0, soft seed 1; the last validation differs by up '
+        'to 1.50 points'
+    ) in text
     content['compared'] = 'validation'
     assert 'The test set was not looked at.' in '\n'.join(notes(content))
     content['tested'] = ['plain seed 0']

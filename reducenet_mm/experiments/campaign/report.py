@@ -284,7 +284,7 @@ def _changed(content: Mapping[str, Any]) -> list[str]:
         return []
     return [
         'Trained again, as other arms start from them, with another result: '
-        f'{", ".join(changed)}; validation differs by up to '
+        f'{", ".join(changed)}; the last validation differs by up to '
         f'{max(changed.values()):.2f} '
         'points. The table has the one that was tested; arms that were run '
         'after another training start from that.'

@@ -249,14 +249,14 @@ def _tested_again(
 def _changed(
     cells: Sequence[Cell], records: Sequence[Record]
 ) -> dict[str, float]:
-    """Return cells whose trainings went otherwise, and by how much at most.
+    """Return cells that were trained with other results, and how far apart.
 
     A cell is trained again where its checkpoint is gone and another arm needs
     it; on another processor it may come out otherwise.
 
     Returns:
-        Name -> the largest difference of their validations after the same
-        epoch, not of the last ones alone.
+        Name -> the largest difference of their last validations; 0 if only
+        earlier ones differ.
     """
     changed: dict[str, float] = {}
     for cell in cells:
@@ -265,7 +265,7 @@ def _changed(
             for record in records
             if record['hash'] == cell.hash and record['status'] == FINISHED
         ]
-        most = max((max(at) - min(at) for at in zip(*curves)), default=0.0)
-        if most > 0:
-            changed[cell.name] = most
+        apart = [max(at) - min(at) for at in zip(*curves)]
+        if any(apart):
+            changed[cell.name] = apart[-1]
     return changed
