@@ -101,10 +101,10 @@ def test_errors_of_inheriting_name_file_and_reason(
     ('text', 'message'),
     [
         (
-            'from torch.nn import Linar\na = dict(b=[dict(type=Linar)])',
-            'Linar',
+            'from torch.nn import Lina\na = dict(b=[dict(type=Lina)])',
+            'Lina',
         ),
-        ('from torch import nn\na = dict(type=nn.Linar)', r'torch\.nn\.Linar'),
+        ('from torch import nn\na = dict(type=nn.Lina)', r'torch\.nn\.Lina'),
         ('import torsh\na = torsh.nn', "No module named 'torsh'"),
     ],
 )
