@@ -52,7 +52,7 @@ NEW_CONVS = ('sequential_new', 'sequential_fresh')
 SCALER = sorted(
     path.stem for path in (BASES / 'schedules/scaler').glob('*.py')
 )
-ABRUPT, LEARNED = 'abrupt', 'learned_mask'
+ABRUPT, LEARNED, ACTIVATION = 'abrupt', 'learned_mask', 'lora_activation'
 SCHEDULES = (*SCALER, LEARNED)
 AXES = (tuple(HOSTS), (ABRUPT, *SCHEDULES), REUSE, DISTILL)
 STEPS, END = 8, 6
@@ -62,10 +62,13 @@ STEPS, END = 8, 6
 def makes_sense(host: str, schedule: str, *_: str) -> bool:
     """New convolutions have replaced what would have to fade.
 
-    Nor has the pair of ``sequential`` a branch that a mask could leave out.
+    Nor has the pair of ``sequential`` a branch that a mask could leave out,
+    or another block here an activation that could fade without its branch.
     """
     if host in NEW_CONVS:
         return schedule == ABRUPT
+    if schedule == ACTIVATION:
+        return host == 'sequential'
     return (host, schedule) != ('sequential', LEARNED)
 
 
@@ -223,6 +226,10 @@ def test_combination(
             for s in SCHEDULES
         ),
         ('sequential', LEARNED, "'expand' needs a block with branches"),
+        *(
+            (h, ACTIVATION, r"'lambda_relu' the block 'sequential'")
+            for h in ('postsum', 'postsum_lora', 'parallel')
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_training(

@@ -151,6 +151,7 @@ def test_presets_fit_any_training(path):
     assert {tuple(values[3:]) for values in faded.values()} == {(0, 0, 0, 0)}
     expected = {
         'linear': dict(all=[1, 2 / 3, 1 / 3]),
+        'lora_activation': dict(all=[1, 2 / 3, 1 / 3]),
         'cosine': dict(all=[1, 0.75, 0.25]),
         'step': dict(all=[1, 0.8, 0.4]),
         'deepest_first': dict(c=[1, 0, 0], b=[1, 1, 0], a=[1, 1, 1]),
@@ -163,6 +164,6 @@ def test_presets_fit_any_training(path):
 
 def test_there_is_a_preset_for_every_way():
     assert {path.stem for path in PRESETS} == {
-        *('linear', 'cosine', 'step'),
+        *('linear', 'cosine', 'step', 'lora_activation'),
         *('deepest_first', 'shallowest_first'),
     }
