@@ -32,7 +32,7 @@ def scope_of(cfg: Config) -> str:
     model = cfg.get('model') or {}
     model = model.get('architecture', model)
     kind = model.get('type')
-    if isinstance(kind, str) and '.' in kind:
+    if isinstance(kind, str) and kind.partition('.')[0] in TOOLBOXES:
         return kind.partition('.')[0]
     model = add_scope(model, cfg.get('default_scope') or CLASSIFIERS)
     scope = model.get('_scope_') or cfg.get('default_scope')

@@ -164,7 +164,7 @@ def portable(text: str, work_dir: Path) -> str:
     names = {str(p.absolute()): n for p, n in places.items() if p != p.parent}
     for path in sorted(names, key=len, reverse=True):  # inner ones first
         whole = re.escape(path) + r'(?![\w.-])'
-        text = re.sub(whole, names[path].replace('\\', r'\\'), text)
+        text = re.sub(whole, names[path], text)
     return text
 
 

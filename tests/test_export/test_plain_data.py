@@ -51,6 +51,8 @@ def test_a_class_says_whose_network_it_is() -> None:
     cfg = Config(dict(default_scope='mmseg', model=dict(type=nn.Module)))
     assert scope_of(cfg) == 'mmseg'
     assert scope_of(Config(dict(model=dict(type='A')))) == 'mmpretrain'
+    own = Config(dict(default_scope='mmpretrain', model=dict(type='mine.A')))
+    assert scope_of(own) == 'mmpretrain'
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,7 @@ class ExactResumeHook(Hook):
     Random state needs no restoring where it is a function of the position:
     with ``SeededSampler``, ``SeedSample`` and ``SeededStepHook``. On CPUs
     weights also depend on the number of threads; another one is warned of.
-    Other hooks
-    go on only if they keep their state themselves: MMEngine's
+    Other hooks go on only if they keep their state themselves: MMEngine's
     ``EarlyStoppingHook`` does not, which is warned of, and
     ``ResumableEarlyStoppingHook`` does.
     """

@@ -10,7 +10,7 @@ from reducenet_mm.models.layers import Gated, Host
 
 
 def check_model(model: nn.Module, gates: dict[str, Gated]) -> None:
-    """Raise unless ``model`` can be trained with moving gates."""
+    """Raise ``ValueError`` unless ``model`` can train with moving gates."""
     if hasattr(model, 'architecture') != hasattr(model, 'trained_branches'):
         raise ValueError(
             f'{HOOK} anneals a plain network or SupernetDistill; '
@@ -49,7 +49,7 @@ def check_model(model: nn.Module, gates: dict[str, Gated]) -> None:
 
 
 def check_wrapper(wrapper: nn.Module, gates: dict[str, Gated]) -> None:
-    """Raise if processes would wait for gradients of idle branches."""
+    """Raise ``ValueError`` if processes would wait for idle branches."""
     trains = any(
         param.requires_grad
         for gated in gates.values()
