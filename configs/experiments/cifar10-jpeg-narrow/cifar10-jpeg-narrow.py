@@ -18,6 +18,9 @@ arms = dict(
     inherit=_base_.arms['inherit'],
     soft_features=_base_.arms['soft_features'],
     linear=_base_.arms['linear'],
+    learned_mask=_base_.arms['learned_mask'],
+    lora_kxk=_base_.arms['lora_kxk'],
+    inplace=_base_.arms['inplace'],
     plain_half=dict(_base_.arms['plain_double'], times=0.5),
     plain_matched=_base_.arms['plain_matched'],
     plain_double=_base_.arms['plain_double'],
@@ -33,6 +36,10 @@ later_comparisons = [
     ('inherit', 'soft_e8'),
     ('soft_features', 'soft_e8'),
     ('linear', 'soft_e8'),
+    ('linear', 'learned_mask'),
+    ('learned_mask', 'soft_e8'),
+    ('lora_kxk', 'soft_double'),
+    ('inplace', 'soft_e8'),
 ]
 
 # Saturated is what gains nothing from half of the students' cost to all of it;
