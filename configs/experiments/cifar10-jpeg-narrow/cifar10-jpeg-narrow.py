@@ -21,6 +21,8 @@ arms = dict(
     learned_mask=_base_.arms['learned_mask'],
     lora_kxk=_base_.arms['lora_kxk'],
     inplace=_base_.arms['inplace'],
+    teacher_sequential=_base_.arms['teacher_sequential'],
+    new_conv=_base_.arms['new_conv'],
     plain_half=dict(_base_.arms['plain_double'], times=0.5),
     plain_matched=_base_.arms['plain_matched'],
     plain_double=_base_.arms['plain_double'],
@@ -40,6 +42,8 @@ later_comparisons = [
     ('learned_mask', 'soft_e8'),
     ('lora_kxk', 'soft_double'),
     ('inplace', 'soft_e8'),
+    ('new_conv', 'soft_e8'),
+    ('teacher_sequential', 'plain_matched'),
 ]
 
 # Saturated is what gains nothing from half of the students' cost to all of it;
