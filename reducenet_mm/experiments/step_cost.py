@@ -3,19 +3,14 @@
 
 from __future__ import annotations
 
-import copy
 import gc
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import torch
 from mmengine.model import BaseModel
-from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
-
-from reducenet_mm.models.supernet import set_scaler, ungraft
 
 MEMORY_MEASURE = (
     'bytes; resident: weights, buffers and optimizer state between steps, '
@@ -82,23 +77,6 @@ class TrainingStep:
             yield from network.parameters()
         for state in self.optimizer.state.values():
             yield from (v for v in state.values() if isinstance(v, Tensor))
-
-
-def build_scalers(teacher: Mapping[str, Any]) -> dict[str, BaseModel]:
-    """Build a supernet as teacher, as student, and without its branches.
-
-    Args:
-        teacher: The config of the supernet at scaler 1, with its scope.
-
-    Returns:
-        ``scaler_1``, ``scaler_0`` and ``ungrafted``; of each all parameters
-        train which get a gradient.
-    """
-    names = ('scaler_1', 'scaler_0', 'ungrafted')
-    models = {name: MODELS.build(copy.deepcopy(teacher)) for name in names}
-    set_scaler(models['scaler_0'], 0.0)
-    ungraft(models['ungrafted'])
-    return models
 
 
 def added_bytes(function: Callable[[], object]) -> int:

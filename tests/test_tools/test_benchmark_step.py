@@ -14,7 +14,12 @@ import torch
 from mmpretrain.structures import DataSample
 
 from reducenet_mm.experiments import step_cost, timing
-from reducenet_mm.models.supernet import is_branch_key, is_lora_key
+from reducenet_mm.models.supernet import (
+    is_branch_key,
+    is_lora_key,
+    set_scaler,
+    student_gates,
+)
 from tests.test_export.hand_written import operations
 
 STUDENT = 'configs/reducenet/digits/reducenet8-w16-e4_digits_student.py'
@@ -28,7 +33,7 @@ def tool(load_tool: Callable[[str], SimpleNamespace]) -> SimpleNamespace:
 @pytest.fixture
 def variants(tool: SimpleNamespace) -> tuple[dict[str, Any], dict[str, Any]]:
     args = tool.parse_args(['--depth', '8', '--width', '4'])
-    return tool.build_variants(tool.network_config(args))
+    return tool.build(tool.network_config(args))
 
 
 @pytest.fixture
@@ -50,18 +55,47 @@ def trained(model: Any) -> list[tuple[str, tuple[int, ...]]]:
     )
 
 
-def test_three_train_all_of_the_same_student(models: dict[str, Any]) -> None:
+def test_four_train_all_of_the_same_student(models: dict[str, Any]) -> None:
     plain = trained(models['plain'])
-    assert trained(models['mmrazor']) == plain
-    assert trained(models['supernet']) == plain
+    for name in ('mmrazor', 'supernet', 'annealed'):
+        assert trained(models[name]) == plain, name
     assert not [name for name, _ in plain if 'expand' in name]
+
+
+def test_in_place_both_networks_train(models: dict[str, Any]) -> None:
+    both = trained(models['inplace'])
+    branches = [item for item in both if is_branch_key(item[0])]
+    assert branches
+    assert [item for item in both if item not in branches] == trained(
+        models['plain']
+    )
+    inputs, samples = batch()
+    losses = models['inplace'].train().loss(inputs, samples)
+    assert set(losses) == {'teacher.loss', 'student.loss', 'distill.loss_kl'}
+
+
+def test_annealed_students_compute_half_of_the_branch(
+    models: dict[str, Any],
+) -> None:
+    network, inputs = models['annealed'].architecture, batch()[0]
+    models['supernet'].eval()
+    network.eval()
+    halfway = network(inputs)
+    assert not torch.equal(halfway, models['supernet'].architecture(inputs))
+    set_scaler(models['supernet'].architecture, 0.5)
+    assert torch.equal(halfway, models['supernet'].architecture(inputs))
+    # A step leaves it there, although the teacher is asked meanwhile.
+    models['annealed'].train().loss(*batch())
+    gates = student_gates(network, 'expand').values()
+    assert {gate.scaler for gate in gates} == {0.5}
 
 
 def test_the_stages_train_what_their_presets_say(
     models: dict[str, Any],
 ) -> None:
-    lora = [name for name, _ in trained(models['weight_lora'])]
-    assert lora and all(map(is_lora_key, lora))
+    for kind in ('weight_lora', 'conv_lora'):
+        lora = [name for name, _ in trained(models[kind])]
+        assert lora and all(map(is_lora_key, lora))
     assert trained(models['new_conv']) == [
         (f'backbone.layer{i}.0.conv1.{key}', shape)
         for i, (out, inputs) in enumerate([(4, 4), (8, 4), (16, 8)], 1)
@@ -80,7 +114,8 @@ def test_teachers_of_a_block_are_the_same(
     wanted = teachers['plain_teacher'].eval()(inputs)
     torch.testing.assert_close(models['new_conv'].teacher(inputs), wanted)
     one = models['supernet'].teacher(inputs)
-    assert torch.equal(models['weight_lora'].teacher(inputs), one)
+    for name in ('annealed', 'weight_lora', 'conv_lora'):
+        assert torch.equal(models[name].teacher(inputs), one)
     assert not torch.allclose(one, wanted)
 
 
@@ -88,8 +123,9 @@ def test_a_block_without_lora_has_no_such_case(tool: SimpleNamespace) -> None:
     args = tool.parse_args(['--depth', '8', '--width', '4'])
     cfg = tool.network_config(args)
     cfg.model.backbone.update(block='sequential', student_conv='merged')
-    models, _ = tool.build_variants(cfg)
-    assert 'weight_lora' not in models and 'new_conv' in models
+    models, _ = tool.build(cfg)
+    assert not {'weight_lora', 'conv_lora'} & set(models)
+    assert {'annealed', 'inplace', 'new_conv'} < set(models)
     rounds = {name: [1.0, 2.0] for name in models}
     ratios = timing.summarize(rounds, tool.RATIOS)['ratios']
     assert 'new_conv/plain_teacher' in ratios
@@ -106,9 +142,10 @@ def test_a_grafted_backbone_is_timed_beside_the_stock_network(
     cfg.model.backbone = dict(
         type='GraftedBackbone', backbone=stock, targets='depthwise'
     )
-    models, teachers = tool.build_variants(cfg)
+    models, teachers = tool.build(cfg)
     scalers = {'scaler_1', 'scaler_0', 'ungrafted'}
-    distilled = {'plain', 'mmrazor', 'supernet', 'weight_lora'}
+    distilled = {'plain', 'mmrazor', 'supernet', 'annealed', 'inplace'}
+    distilled.add('weight_lora')
     assert set(models) == scalers | distilled and not teachers
     inputs = batch()[0]
     plain = operations(models['plain'].eval(), inputs)[0]
@@ -156,13 +193,15 @@ def test_both_distillations_have_the_same_losses(
 
 
 def test_a_step_updates_what_trains_only(models: dict[str, Any]) -> None:
-    for name in ('supernet', 'weight_lora', 'new_conv'):
+    stages = ('supernet', 'annealed', 'weight_lora', 'conv_lora', 'new_conv')
+    for name in stages:
         model = models[name]
         before = {k: v.clone() for k, v in model.named_parameters()}
         step_cost.TrainingStep(model, *batch())()
         for key, param in model.named_parameters():
             changed = not torch.equal(param, before[key])
-            waits = key.endswith('lora.down')  # for `up` to leave zero
+            last = key.endswith(('lora.up', 'pair.conv2.weight'))
+            waits = is_lora_key(key) and not last  # for that to leave zero
             assert changed == (param.requires_grad and not waits), (name, key)
 
 
@@ -251,8 +290,8 @@ def test_the_tool_prints_and_writes(
     arguments += ['--batch', '4', '--repeats', '2', '--out', str(out)]
     tool.main(arguments + ['--channels-last'] * channels_last)
     result = json.loads(out.read_text())
-    names = {'plain', 'mmrazor', 'supernet'}
-    names |= {'weight_lora', 'plain_teacher', 'new_conv'}
+    names = {'plain', 'mmrazor', 'supernet', 'annealed', 'inplace'}
+    names |= {'weight_lora', 'conv_lora', 'plain_teacher', 'new_conv'}
     assert set(result['milliseconds']) == set(result['memory']) == names
     assert set(result['targets']) < set(result['ratios'])
     assert 'torch.profiler' in result['memory_measure']

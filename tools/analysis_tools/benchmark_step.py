@@ -1,32 +1,35 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
 """Time and weigh one training step of every way to train a student.
 
-All take the same batch. Three train every parameter of the same student:
+All take the same batch. Four train every parameter of the same student:
 
 * ``plain``: the student alone, on labels;
 * ``mmrazor``: MMRazor's ``SingleTeacherDistill`` with two networks, the
   teacher being the supernet at scaler 1 in an instance of its own;
-* ``supernet``: ``SupernetDistill``, teacher and student in one instance.
+* ``supernet``: ``SupernetDistill``, teacher and student in one instance;
+* ``annealed``: the same while the scaler is between 1 and 0, so that the
+  student computes the frozen branches.
 
-Two stages train little of it; each has a target, see ``TARGETS``:
+``inplace`` is ``InplaceDistill``: both networks train. Three stages train
+little of the student; two have a target, see ``TARGETS``:
 
 * ``weight_lora``: ``reuse/lora.py`` with a branch in weight space, against
   ``supernet``;
+* ``conv_lora``: the same with one of convolutions, ``kxk_1x1``;
 * ``new_conv``: ``reuse/main_conv.py`` with the block ``sequential``, whose
   student has one new convolution in the place of a pair (started as their
   merge; a fresh one costs the same), against ``plain_teacher``: the plain
   student's step on labels, all of it training, and the teacher's forward.
 
 With a ``GraftedBackbone``, for which there is no block, three other steps on
-labels take their place: the grafted network's at scaler 1 (``scaler_1``), at
-scaler 0 (``scaler_0``), and after ``ungraft`` (``ungrafted``). ``plain`` is
-the stock network.
+labels take the place of the last two and ``plain_teacher``: the grafted
+network's at scaler 1 (``scaler_1``), at scaler 0 (``scaler_0``), and after
+``ungraft`` (``ungrafted``). ``plain`` is the stock network.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import os
 from collections.abc import Sequence
@@ -35,8 +38,6 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.model import BaseModel
-from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 from rich.console import Console
 from rich.table import Table
@@ -45,25 +46,19 @@ from reducenet_mm.engine.hooks.memory_format_hook import check_channels_last
 from reducenet_mm.engine.launch import read_config, usage_errors
 from reducenet_mm.engine.preflight import no_side_effects
 from reducenet_mm.experiments.results import versions
-from reducenet_mm.experiments.step_cost import (
-    MEMORY_MEASURE,
-    TrainingStep,
-    build_scalers,
-)
+from reducenet_mm.experiments.step_cost import MEMORY_MEASURE, TrainingStep
+from reducenet_mm.experiments.step_models import Models, build_variants
 from reducenet_mm.experiments.timing import summarize, time_interleaved
 from reducenet_mm.export.files import write_json
-from reducenet_mm.export.plain_data import unscoped
-from reducenet_mm.export.plain_model import (
-    GRAFTED,
-    plain_model_cfg,
-    supernet_cfg,
-)
 
 RATIOS = (
     ('supernet', 'mmrazor'),
     ('supernet', 'plain'),
     ('mmrazor', 'plain'),
+    ('annealed', 'supernet'),
+    ('inplace', 'supernet'),
     ('weight_lora', 'supernet'),
+    ('conv_lora', 'supernet'),
     ('new_conv', 'plain_teacher'),
     ('scaler_1', 'plain'),
     ('scaler_0', 'plain'),
@@ -81,10 +76,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog='benchmark_step.py',
         description='Time a training step of the plain student, of '
-        "MMRazor's SingleTeacherDistill with two networks and of "
-        'SupernetDistill with one, whole, with weight-space lora or with new '
-        'convolutions, interleaved, and measure its peak memory. Run it on '
-        'an idle machine.',
+        "MMRazor's SingleTeacherDistill with two networks, of "
+        'SupernetDistill with one (whole, annealed, with lora, with new '
+        'convolutions) and of InplaceDistill, interleaved, and measure its '
+        'peak memory. Run it on an idle machine.',
     )
     parser.add_argument(
         '--config',
@@ -143,96 +138,13 @@ def network_config(args: argparse.Namespace) -> Config:
     return Config(dict(model=model))
 
 
-def distiller() -> dict[str, Any]:
-    """Return soft labels on the logits, in MMRazor's terms."""
-    recorder = dict(type='ModuleOutputs', source='head.fc')
-    return dict(
-        type='ConfigurableDistiller',
-        student_recorders=dict(logits=dict(recorder)),
-        teacher_recorders=dict(logits=dict(recorder)),
-        distill_losses=dict(
-            loss_kl=dict(type='KLDivergence', tau=4.0, reduction='batchmean')
-        ),
-        loss_forward_mappings=dict(
-            loss_kl=dict(
-                preds_S=dict(recorder='logits', from_student=True),
-                preds_T=dict(recorder='logits', from_student=False),
-            )
-        ),
+def build(cfg: Config) -> tuple[Models, Models]:
+    """Build the models of a config, with the presets of weight reuse."""
+    lora, new_conv = (
+        Config.fromfile(REUSE / f'{name}.py').to_dict()
+        for name in ('lora', 'main_conv')
     )
-
-
-def algorithm(
-    architecture: dict[str, Any], reuse: str | None = None
-) -> dict[str, Any]:
-    """Return the config of a student stage.
-
-    Args:
-        architecture: The supernet's.
-        reuse: Name of a preset of weight reuse; None trains everything.
-    """
-    policy = dict(reuse=dict(inherit='all', freeze=[]), norm_stats='live')
-    if reuse is not None:
-        policy = Config.fromfile(REUSE / f'{reuse}.py').to_dict()
-    return dict(
-        _scope_='mmrazor',
-        type='SupernetDistill',
-        architecture=architecture,
-        distiller=distiller(),
-        **policy,
-    )
-
-
-def teacher_cfg(cfg: Config, **backbone: Any) -> dict[str, Any]:
-    """Return the supernet at scaler 1, as the teacher's stage builds it."""
-    network = dict(supernet_cfg(cfg), _scope_='mmpretrain')
-    for key in ('lora', 'student_conv'):
-        network['backbone'].pop(key, None)
-    network['backbone'].update(backbone, scaler=1.0)
-    return network
-
-
-def build_variants(
-    cfg: Config,
-) -> tuple[dict[str, BaseModel], dict[str, BaseModel]]:
-    """Build all models, the teachers of the same block with equal weights.
-
-    Returns:
-        Name -> model, and name -> teacher where it is not in the model.
-        A ``sequential`` block has no ``weight_lora``, a
-        ``GraftedBackbone`` has what :func:`build_scalers` returns instead of
-        ``new_conv``.
-    """
-    teacher = teacher_cfg(cfg)
-    plain_cfg = dict(plain_model_cfg(cfg), _scope_='mmpretrain')
-    models = dict(plain=MODELS.build(plain_cfg))
-    models['mmrazor'] = MODELS.build(
-        dict(
-            _scope_='mmrazor',
-            type='SingleTeacherDistill',
-            architecture=plain_cfg,
-            teacher=copy.deepcopy(teacher),
-            distiller=distiller(),
-        )
-    )
-    models['supernet'] = MODELS.build(algorithm(copy.deepcopy(teacher)))
-    known = models['mmrazor'].teacher.state_dict()
-    models['supernet'].load_teacher(known)
-    if teacher['backbone'].get('block') != 'sequential':
-        lora = teacher_cfg(cfg, lora=dict(kind='weight'))
-        models['weight_lora'] = MODELS.build(algorithm(lora, 'lora'))
-        models['weight_lora'].load_teacher(known)
-    if unscoped(teacher['backbone']['type']) == GRAFTED:
-        return {**models, **build_scalers(teacher)}, {}
-    block = dict(block='sequential', zero_init_expand=False)
-    pair = teacher_cfg(cfg, **block)
-    small = plain_model_cfg(Config(dict(model=pair)))
-    models['plain_teacher'] = MODELS.build(dict(small, _scope_='mmpretrain'))
-    teachers = dict(plain_teacher=MODELS.build(pair))
-    new = teacher_cfg(cfg, student_conv='merged', **block)
-    models['new_conv'] = MODELS.build(algorithm(new, 'main_conv'))
-    models['new_conv'].load_teacher(teachers['plain_teacher'].state_dict())
-    return models, teachers
+    return build_variants(cfg, lora, new_conv)
 
 
 def benchmark(args: argparse.Namespace) -> dict[str, Any]:
@@ -242,7 +154,7 @@ def benchmark(args: argparse.Namespace) -> dict[str, Any]:
     torch.manual_seed(0)
     cfg = network_config(args)
     with no_side_effects():
-        models, teachers = build_variants(cfg)
+        models, teachers = build(cfg)
     inputs = torch.randn(args.batch, *args.shape)
     if args.channels_last:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
