@@ -76,13 +76,12 @@ def build_variants(
     models['inplace'] = _distill(teacher, type='InplaceDistill')
     grafted = unscoped(teacher['backbone']['type']) == GRAFTED
     if teacher['backbone'].get('block') != 'sequential':
-        lora = dict(kind='weight')
-        models['weight_lora'] = student(lora_policy, lora=lora)
+        models['weight_lora'] = student(lora_policy, lora=dict(kind='weight'))
     if grafted:
         return {**models, **build_scalers(teacher)}, {}
     if 'weight_lora' in models:
-        lora = dict(kind='kxk_1x1', inner_norm=True)
-        models['conv_lora'] = student(lora_policy, lora=lora)
+        convs = dict(kind='kxk_1x1', inner_norm=True)
+        models['conv_lora'] = student(lora_policy, lora=convs)
     block = dict(block='sequential', zero_init_expand=False)
     pair = _teacher_cfg(cfg, **block)
     small = plain_model_cfg(Config(dict(model=pair)))
