@@ -19,6 +19,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from reducenet_mm.datasets.wrapped import innermost
 from reducenet_mm.engine.preflight import check_config
 from reducenet_mm.models.deploy import Deployable
 from reducenet_mm.models.supernet import hosts, set_scaler, ungraft
@@ -228,9 +229,7 @@ def _parts(network: nn.Module) -> dict[str, list[str]]:
 def _crop_size(cfg: Config, split: str) -> Sequence[int] | None:
     """Return what the last crop of a pipeline leaves: H, or H and W."""
     dataset = (cfg.get(f'{split}_dataloader') or {}).get('dataset') or {}
-    while isinstance(dataset.get('dataset'), Mapping):
-        dataset = dataset['dataset']
-    for transform in reversed(dataset.get('pipeline') or []):
+    for transform in reversed(innermost(dataset)[0].get('pipeline') or []):
         size = transform.get('crop_size')
         if transform.get('type') == 'RandomResizedCrop':
             size = transform.get('scale')

@@ -18,6 +18,8 @@ from typing import Any
 import yaml
 from mmengine.config import Config
 
+from reducenet_mm.datasets.wrapped import innermost
+
 from .complexity import (
     COUNTS,
     Complexity,
@@ -227,9 +229,7 @@ def _techniques(cfg: Config) -> Iterator[str]:
 
 
 def _dataset(cfg: Config) -> str:
-    dataset = cfg.train_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
+    dataset = innermost(cfg.train_dataloader.dataset)[0]
     return DATASETS.get(dataset.type, dataset.type)
 
 

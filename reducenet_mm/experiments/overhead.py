@@ -15,6 +15,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from reducenet_mm.datasets.wrapped import innermost
 from reducenet_mm.engine import launch
 from reducenet_mm.engine.hooks import SeededStepHook
 
@@ -34,9 +35,7 @@ def without_seeds(loader: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: If it is not seeded in the first place.
     """
     plain = copy.deepcopy(dict(loader))
-    inner = plain['dataset']
-    while 'dataset' in inner:
-        inner = inner['dataset']
+    inner = innermost(plain['dataset'])[0]
     steps = inner.get('pipeline', [])
     kept = [step for step in steps if step['type'] != 'SeedSample']
     sampler = plain['sampler']

@@ -16,6 +16,7 @@ from mmengine.dataset import pseudo_collate
 from mmpretrain.registry import DATASETS
 from torch import Tensor, nn
 
+from reducenet_mm.datasets.wrapped import innermost
 from reducenet_mm.engine.preflight.data_paths import downloads
 from reducenet_mm.engine.preflight.model_keys import resolve
 from reducenet_mm.engine.toolbox import CLASSIFIERS, scope_of
@@ -205,19 +206,10 @@ def _one_label_each(dataset: Any) -> bool:
     return True
 
 
-def _innermost(dataset: Any) -> list[Any]:
-    """Return the configs inside wrappers such as HoldoutSplit, in order."""
-    children = [dataset.get('dataset'), *(dataset.get('datasets') or ())]
-    inner = [child for child in children if isinstance(child, Mapping)]
-    if not inner:
-        return [dataset]
-    return [leaf for child in inner for leaf in _innermost(child)]
-
-
 def _copy_pipeline(source: Any, target: Any) -> None:
     """Give all data sets of ``target`` the pipeline of the first source."""
-    pipeline = _innermost(source)[0].get('pipeline')
-    for dataset in _innermost(target):
+    pipeline = innermost(source)[0].get('pipeline')
+    for dataset in innermost(target):
         dataset.pop('pipeline', None)
         if pipeline is not None:
             dataset['pipeline'] = copy.deepcopy(pipeline)

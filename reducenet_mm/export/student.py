@@ -14,6 +14,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
 from reducenet_mm import __version__
+from reducenet_mm.datasets.wrapped import innermost
 from reducenet_mm.engine.preflight import no_side_effects, read_weights
 from reducenet_mm.engine.preflight.model_keys import resolve
 from reducenet_mm.engine.toolbox import CLASSIFIERS, scope_of
@@ -277,8 +278,7 @@ def _meta(config: Config, checkpoint: str | Path) -> dict[str, Any]:
 
 def _classes_of_data(config: Config) -> Any:
     dataset_cfg = (config.get('val_dataloader') or {}).get('dataset') or {}
-    while isinstance(dataset_cfg.get('dataset'), Mapping):
-        dataset_cfg = dataset_cfg['dataset']
+    dataset_cfg = innermost(dataset_cfg)[0]
     if 'type' not in dataset_cfg:
         return None
     found = resolve(dataset_cfg['type'], scope_of(config), (DATASETS,))
