@@ -11,7 +11,6 @@ from reducenet_mm.models.layers.merge import (
     add_parallel,
     check_centred,
     fold_norm,
-    merge_1x1_then_kxk,
     merge_sequential_1x1,
 )
 from tests.conftest import randomise_norms
@@ -111,40 +110,6 @@ def test_kxk_then_1x1_is_one_convolution(x, geometry, between, bias):
             first.weight, None, second.weight, None, first.groups
         )
         assert differ(run(first, unfolded, shift, x), wanted)
-
-
-@pytest.mark.parametrize('geometry', GEOMETRIES)
-def test_1x1_then_kxk_is_one_convolution_without_a_bias_between(x, geometry):
-    second = conv(8, 6, **geometry)
-    first = conv(4, 8, kernel_size=1, groups=second.groups, bias=False)
-    wanted = second(first(x))
-    weight, shift = merge_1x1_then_kxk(
-        first.weight, None, second.weight, second.bias, second.groups
-    )
-    torch.testing.assert_close(run(second, weight, shift, x), wanted, **EXACT)
-    assert differ(run(second, weight, None, x), wanted)
-
-
-@pytest.mark.parametrize(
-    ('geometry', 'zeros'),
-    [
-        (dict(padding=1), True),
-        (dict(padding=0), False),
-        (dict(padding=1, padding_mode='replicate'), False),
-    ],
-)
-def test_a_bias_that_would_meet_zero_padding_is_refused(x, geometry, zeros):
-    first = conv(4, 8, kernel_size=1)
-    second = conv(8, 6, kernel_size=3, **geometry)
-    pair = first.weight, first.bias, second.weight, second.bias
-    weight, shift = merge_1x1_then_kxk(*pair, zero_padding=False)
-    wanted, merged = second(first(x)), run(second, weight, shift, x)
-    if not zeros:
-        torch.testing.assert_close(merged, wanted, **EXACT)
-        return
-    assert differ(merged, wanted)  # what the refusal prevents
-    with pytest.raises(ValueError, match='pads with zeros'):
-        merge_1x1_then_kxk(*pair)
 
 
 CENTRED = [g for g in GEOMETRIES if g != dict(kernel_size=3)]
@@ -248,12 +213,6 @@ def weight(*shape: int) -> torch.Tensor:
                 weight(8, 4, 1, 1), None, weight(6, 8, 3, 3)
             ),
             r'second convolution must be 1 x 1.*\(6, 8, 3, 3\)',
-        ),
-        (
-            lambda: merge_1x1_then_kxk(
-                weight(8, 4, 3, 3), None, weight(6, 8, 3, 3)
-            ),
-            'first convolution must be 1 x 1',
         ),
         (
             lambda: merge_sequential_1x1(

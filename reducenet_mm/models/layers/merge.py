@@ -111,57 +111,10 @@ def merge_sequential_1x1(
     Raises:
         ValueError: If the shapes are not those above.
     """
-    _check_pointwise(second, 'second')
     _check_chain(first, second, groups)
     rows = first.reshape(groups, len(first) // groups, -1)
     mix = second.reshape(groups, len(second) // groups, -1)
     weight = (mix @ rows).reshape(len(second), *first.shape[1:])
-    return weight, _through(second, first_bias, second_bias, groups)
-
-
-def merge_1x1_then_kxk(
-    first: Tensor,
-    first_bias: Tensor | None,
-    second: Tensor,
-    second_bias: Tensor | None = None,
-    groups: int = 1,
-    zero_padding: bool = True,
-) -> tuple[Tensor, Tensor | None]:
-    """Merge a 1 x 1 convolution and a k x k convolution after it.
-
-    The result has the geometry of the second one. The first one must have
-    stride 1 and no padding.
-
-    Args:
-        first: ``(M, C_in / groups, 1, 1)``.
-        first_bias: ``(M,)``. Zeros that the second convolution pads with
-            have not got it, so near the border no merge is exact.
-        second: ``(C_out, M / groups, kH, kW)``.
-        second_bias: ``(C_out,)``.
-        groups: Of both convolutions and of the result.
-        zero_padding: Whether the second one pads its input with zeros.
-
-    Returns:
-        Weight ``(C_out, C_in / groups, kH, kW)`` and bias ``(C_out,)``, or
-        None if neither has one.
-
-    Raises:
-        ValueError: If the shapes are not those above, or a bias would meet
-            zero padding.
-    """
-    _check_pointwise(first, 'first')
-    _check_chain(first, second, groups)
-    if first_bias is not None and zero_padding:
-        raise ValueError(
-            'cannot merge a 1 x 1 convolution with a bias (or with a norm '
-            'folded into it) into one that pads with zeros: the padding has '
-            'not got the bias. Drop the bias, or pad before the 1 x 1.'
-        )
-    mix = second.reshape(groups, len(second) // groups, -1, *second.shape[2:])
-    rows = first.reshape(groups, len(first) // groups, -1)
-    weight = torch.einsum('gomhw,gmi->goihw', mix, rows).reshape(
-        len(second), first.shape[1], *second.shape[2:]
-    )
     return weight, _through(second, first_bias, second_bias, groups)
 
 
@@ -242,15 +195,12 @@ def check_centred(
         )
 
 
-def _check_pointwise(weight: Tensor, which: str) -> None:
-    if tuple(weight.shape[2:]) != (1, 1):
-        raise ValueError(
-            f'the {which} convolution must be 1 x 1, got a weight of shape '
-            f'{tuple(weight.shape)}.'
-        )
-
-
 def _check_chain(first: Tensor, second: Tensor, groups: int) -> None:
+    if tuple(second.shape[2:]) != (1, 1):
+        raise ValueError(
+            'the second convolution must be 1 x 1, got a weight of shape '
+            f'{tuple(second.shape)}.'
+        )
     uneven = len(first) % groups or len(second) % groups
     if uneven or second.shape[1] * groups != len(first):
         raise ValueError(
