@@ -229,8 +229,9 @@ def _techniques(cfg: Config) -> Iterator[str]:
 
 
 def _dataset(cfg: Config) -> str:
-    dataset = innermost(cfg.train_dataloader.dataset)[0]
-    return DATASETS.get(dataset.type, dataset.type)
+    inner = innermost(cfg.train_dataloader.dataset)
+    kinds = dict.fromkeys(dataset.type for dataset in inner)
+    return ', '.join(DATASETS.get(kind, kind) for kind in kinds)
 
 
 def _inference_times(

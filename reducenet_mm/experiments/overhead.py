@@ -35,18 +35,20 @@ def without_seeds(loader: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: If it is not seeded in the first place.
     """
     plain = copy.deepcopy(dict(loader))
-    inner = innermost(plain['dataset'])[0]
-    steps = inner.get('pipeline', [])
-    kept = [step for step in steps if step['type'] != 'SeedSample']
+    removed = 0
+    for dataset in innermost(plain['dataset']):
+        steps = dataset.get('pipeline', [])
+        kept = [step for step in steps if step['type'] != 'SeedSample']
+        removed += len(steps) - len(kept)
+        dataset['pipeline'] = kept
     sampler = plain['sampler']
-    if sampler['type'] != 'SeededSampler' or len(kept) == len(steps):
+    if sampler['type'] != 'SeededSampler' or not removed:
         raise ValueError(
             'the overhead is that of a seeded pipeline, got '
             f'train_dataloader.sampler.type={sampler["type"]!r} and '
-            f'{len(steps) - len(kept)} SeedSample in the pipeline. Take '
+            f'{removed} SeedSample in the pipeline. Take '
             'configs/_base_/reproducible.py into the config.'
         )
-    inner['pipeline'] = kept
     sampler['type'] = 'mmengine.DefaultSampler'
     return plain
 

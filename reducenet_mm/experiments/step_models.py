@@ -8,14 +8,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
+from torch import nn
 
 from reducenet_mm.export.plain_data import unscoped
 from reducenet_mm.export.plain_model import (
     GRAFTED,
     plain_model_cfg,
     supernet_cfg,
+)
+from reducenet_mm.models.algorithms.inplace_settings import (
+    check_inplace_architecture,
 )
 from reducenet_mm.models.supernet import (
     set_gates,
@@ -29,9 +34,7 @@ Models = dict[str, BaseModel]
 HALFWAY = 0.5
 """Scaler of ``annealed``: a step costs the same at any between 0 and 1."""
 
-TRAIN_ALL: Mapping[str, Any] = dict(
-    reuse=dict(inherit='all', freeze=[]), norm_stats='live'
-)
+_TRAIN_ALL = dict(reuse=dict(inherit='all', freeze=[]), norm_stats='live')
 
 
 def build_variants(
@@ -39,7 +42,7 @@ def build_variants(
     lora_policy: Mapping[str, Any],
     new_conv_policy: Mapping[str, Any],
 ) -> tuple[Models, Models]:
-    """Build all models, the teachers of the same block with equal weights.
+    """Build all models; fixed teachers of the same block are alike.
 
     Args:
         cfg: Its ``model`` is the supernet's classifier, or a student stage.
@@ -50,47 +53,35 @@ def build_variants(
 
     Returns:
         Name -> model, and name -> teacher where it is not in the model.
-        A ``sequential`` block has no ``lora``, a ``GraftedBackbone`` has
-        what :func:`build_scalers` returns instead of ``new_conv``.
+        A ``sequential`` block has no ``lora``; what cannot be trained in
+        place has no ``inplace``, and the log says why. A
+        ``GraftedBackbone`` has what :func:`build_scalers` returns instead of
+        ``plain_teacher`` and ``new_conv``.
     """
     teacher = _teacher_cfg(cfg)
     plain_cfg = dict(plain_model_cfg(cfg), _scope_='mmpretrain')
     models = dict(plain=MODELS.build(plain_cfg))
-    models['mmrazor'] = _distill(
-        plain_cfg,
-        type='SingleTeacherDistill',
-        teacher=copy.deepcopy(teacher),
+    models['mmrazor'] = _build_algorithm(
+        'SingleTeacherDistill', plain_cfg, teacher=copy.deepcopy(teacher)
     )
     known = models['mmrazor'].teacher.state_dict()
-
-    def student(policy: Mapping = TRAIN_ALL, **backbone: Any) -> BaseModel:
-        model = _stage(_teacher_cfg(cfg, **backbone), policy)
-        model.load_teacher(known)
-        return model
-
-    models['supernet'] = student()
-    models['annealed'] = student()
-    for gate in ('expand', 'lambda_relu'):
-        gates = student_gates(models['annealed'].architecture, gate)
-        set_gates(gates, HALFWAY)
-    models['inplace'] = _distill(teacher, type='InplaceDistill')
-    grafted = unscoped(teacher['backbone']['type']) == GRAFTED
+    students: dict[str, tuple[Mapping[str, Any], dict[str, Any]]] = dict(
+        supernet=(_TRAIN_ALL, {}), annealed=(_TRAIN_ALL, {})
+    )
     if teacher['backbone'].get('block') != 'sequential':
-        models['weight_lora'] = student(lora_policy, lora=dict(kind='weight'))
-    if grafted:
-        return {**models, **build_scalers(teacher)}, {}
-    if 'weight_lora' in models:
         convs = dict(kind='kxk_1x1', inner_norm=True)
-        models['conv_lora'] = student(lora_policy, lora=convs)
-    block = dict(block='sequential', zero_init_expand=False)
-    pair = _teacher_cfg(cfg, **block)
-    small = plain_model_cfg(Config(dict(model=pair)))
-    models['plain_teacher'] = MODELS.build(dict(small, _scope_='mmpretrain'))
-    teachers = dict(plain_teacher=MODELS.build(pair))
-    new = _teacher_cfg(cfg, student_conv='merged', **block)
-    models['new_conv'] = _stage(new, new_conv_policy)
-    models['new_conv'].load_teacher(teachers['plain_teacher'].state_dict())
-    return models, teachers
+        students['weight_lora'] = lora_policy, dict(lora=dict(kind='weight'))
+        students['conv_lora'] = lora_policy, dict(lora=convs)
+    for name, (policy, backbone) in students.items():
+        models[name] = _build_stage(_teacher_cfg(cfg, **backbone), policy)
+        models[name].load_teacher(known)
+    _anneal(models['annealed'])
+    if _trains_in_place(models['supernet'].architecture):
+        models['inplace'] = _build_algorithm('InplaceDistill', teacher)
+    if unscoped(teacher['backbone']['type']) == GRAFTED:
+        return {**models, **build_scalers(teacher)}, {}
+    pairs, teachers = _build_pairs(cfg, new_conv_policy)
+    return {**models, **pairs}, teachers
 
 
 def build_scalers(teacher: Mapping[str, Any]) -> Models:
@@ -110,19 +101,51 @@ def build_scalers(teacher: Mapping[str, Any]) -> Models:
     return models
 
 
-def _stage(architecture: dict, policy: Mapping[str, Any]) -> BaseModel:
+def _build_pairs(
+    cfg: Config, policy: Mapping[str, Any]
+) -> tuple[Models, Models]:
+    """Build what the block ``sequential`` alone has."""
+    block = dict(block='sequential', zero_init_expand=False)
+    pair = _teacher_cfg(cfg, **block)
+    small = plain_model_cfg(Config(dict(model=pair)))
+    plain = MODELS.build(dict(small, _scope_='mmpretrain'))
+    teacher = MODELS.build(pair)
+    new = _teacher_cfg(cfg, student_conv='merged', **block)
+    student = _build_stage(new, policy)
+    student.load_teacher(teacher.state_dict())
+    models = dict(plain_teacher=plain, new_conv=student)
+    return models, dict(plain_teacher=teacher)
+
+
+def _anneal(model: BaseModel) -> None:
+    """Stop the branches, or activations, of a student stage halfway."""
+    for gate in ('expand', 'lambda_relu'):
+        set_gates(student_gates(model.architecture, gate), HALFWAY)
+
+
+def _trains_in_place(architecture: nn.Module) -> bool:
+    try:
+        check_inplace_architecture(architecture)
+    except ValueError as reason:
+        print_log(f'The case inplace is left out: {reason}', 'current')
+        return False
+    return True
+
+
+def _build_stage(architecture: dict, policy: Mapping[str, Any]) -> BaseModel:
     """Build a student stage; a policy is ``reuse`` and ``norm_stats``."""
-    return _distill(architecture, type='SupernetDistill', **policy)
+    return _build_algorithm('SupernetDistill', architecture, **policy)
 
 
-def _distill(architecture: dict, **algorithm: Any) -> BaseModel:
-    """Build an algorithm of MMRazor's kind, with soft labels."""
+def _build_algorithm(kind: str, architecture: dict, **more: Any) -> BaseModel:
+    """Build an algorithm of MMRazor's, or of its kind, with soft labels."""
     return MODELS.build(
         dict(
             _scope_='mmrazor',
+            type=kind,
             architecture=copy.deepcopy(architecture),
             distiller=_soft_labels(),
-            **algorithm,
+            **more,
         )
     )
 

@@ -66,6 +66,16 @@ def test_seeds_are_found_inside_a_split() -> None:
     ]
 
 
+def test_seeds_are_taken_out_of_every_data_set(cfg: Config) -> None:
+    loader = cfg.train_dataloader
+    loader.dataset = dict(
+        type='ConcatDataset', datasets=[loader.dataset, loader.dataset]
+    )
+    for dataset in without_seeds(loader)['dataset']['datasets']:
+        steps = [step['type'] for step in dataset['pipeline']]
+        assert len(steps) == 2 and 'SeedSample' not in steps
+
+
 @pytest.mark.parametrize('missing', ['sampler', 'step'])
 def test_a_pipeline_without_seeds_is_refused(
     cfg: Config, missing: str

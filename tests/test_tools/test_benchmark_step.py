@@ -33,7 +33,7 @@ def tool(load_tool: Callable[[str], SimpleNamespace]) -> SimpleNamespace:
 @pytest.fixture
 def variants(tool: SimpleNamespace) -> tuple[dict[str, Any], dict[str, Any]]:
     args = tool.parse_args(['--depth', '8', '--width', '4'])
-    return tool.build(tool.network_config(args))
+    return tool.build_models(tool.network_config(args))
 
 
 @pytest.fixture
@@ -85,17 +85,30 @@ def test_annealed_students_compute_half_of_the_branch(
     set_scaler(models['supernet'].architecture, 0.5)
     assert torch.equal(halfway, models['supernet'].architecture(inputs))
     # A step leaves it there, although the teacher is asked meanwhile.
-    models['annealed'].train().loss(*batch())
+    branches = {
+        key: value.clone()
+        for key, value in network.state_dict().items()
+        if is_branch_key(key)
+    }
+    step_cost.TrainingStep(models['annealed'], *batch())()
     gates = student_gates(network, 'expand').values()
     assert {gate.scaler for gate in gates} == {0.5}
+    after = network.state_dict()
+    assert branches
+    for key, value in branches.items():
+        assert torch.equal(after[key], value), key
 
 
 def test_the_stages_train_what_their_presets_say(
     models: dict[str, Any],
 ) -> None:
-    for kind in ('weight_lora', 'conv_lora'):
+    convs = ('pair.conv1.weight', 'pair.conv2.weight')
+    norms = ('pair.norm1.bias', 'pair.norm1.weight')
+    kinds = dict(weight_lora=('down', 'up'), conv_lora=convs + norms)
+    for kind, ends in kinds.items():
         lora = [name for name, _ in trained(models[kind])]
         assert lora and all(map(is_lora_key, lora))
+        assert {name.partition('.lora.')[2] for name in lora} == set(ends)
     assert trained(models['new_conv']) == [
         (f'backbone.layer{i}.0.conv1.{key}', shape)
         for i, (out, inputs) in enumerate([(4, 4), (8, 4), (16, 8)], 1)
@@ -123,13 +136,27 @@ def test_a_block_without_lora_has_no_such_case(tool: SimpleNamespace) -> None:
     args = tool.parse_args(['--depth', '8', '--width', '4'])
     cfg = tool.network_config(args)
     cfg.model.backbone.update(block='sequential', student_conv='merged')
-    models, _ = tool.build(cfg)
+    models, _ = tool.build_models(cfg)
     assert not {'weight_lora', 'conv_lora'} & set(models)
     assert {'annealed', 'inplace', 'new_conv'} < set(models)
+    gates = student_gates(models['annealed'].architecture, 'lambda_relu')
+    assert {gate.scaler for gate in gates.values()} == {0.5}
     rounds = {name: [1.0, 2.0] for name in models}
     ratios = timing.summarize(rounds, tool.RATIOS)['ratios']
     assert 'new_conv/plain_teacher' in ratios
     assert 'weight_lora/supernet' not in ratios
+
+
+@pytest.mark.parametrize('setting', ['with_cp', 'norm_eval'])
+def test_what_cannot_be_trained_in_place_has_no_such_case(
+    tool: SimpleNamespace, setting: str
+) -> None:
+    args = tool.parse_args(['--depth', '8', '--width', '4'])
+    cfg = tool.network_config(args)
+    cfg.model.backbone[setting] = True
+    models, _ = tool.build_models(cfg)
+    assert 'inplace' not in models
+    assert {'supernet', 'annealed', 'new_conv'} < set(models)
 
 
 def test_a_grafted_backbone_is_timed_beside_the_stock_network(
@@ -142,10 +169,10 @@ def test_a_grafted_backbone_is_timed_beside_the_stock_network(
     cfg.model.backbone = dict(
         type='GraftedBackbone', backbone=stock, targets='depthwise'
     )
-    models, teachers = tool.build(cfg)
+    models, teachers = tool.build_models(cfg)
     scalers = {'scaler_1', 'scaler_0', 'ungrafted'}
     distilled = {'plain', 'mmrazor', 'supernet', 'annealed', 'inplace'}
-    distilled.add('weight_lora')
+    distilled |= {'weight_lora', 'conv_lora'}
     assert set(models) == scalers | distilled and not teachers
     inputs = batch()[0]
     plain = operations(models['plain'].eval(), inputs)[0]
@@ -194,7 +221,7 @@ def test_both_distillations_have_the_same_losses(
 
 def test_a_step_updates_what_trains_only(models: dict[str, Any]) -> None:
     stages = ('supernet', 'annealed', 'weight_lora', 'conv_lora', 'new_conv')
-    for name in stages:
+    for name in (*stages, 'inplace'):
         model = models[name]
         before = {k: v.clone() for k, v in model.named_parameters()}
         step_cost.TrainingStep(model, *batch())()
@@ -219,50 +246,6 @@ def test_a_teacher_beside_a_model_is_computed_and_left_alone(
     assert calls == [False]
     for key, value in teacher.state_dict().items():
         assert torch.equal(value, before[key]), key
-
-
-def test_added_bytes_are_the_highest_level() -> None:
-    kept = torch.ones(10)
-
-    def use() -> None:
-        one, two = torch.empty(1000), torch.empty(500)
-        del one
-        torch.add(kept, kept, out=kept)
-        three = torch.empty(900)
-        del two, three
-
-    assert step_cost.added_bytes(use) == 4 * 1500
-    assert step_cost.added_bytes(lambda: torch.add(kept, kept, out=kept)) == 0
-
-
-def test_memory_by_hand() -> None:
-    class Model(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.ones(1000))
-            self.frozen = torch.nn.Parameter(torch.ones(7), False)
-            self.register_buffer('buffer', torch.ones(30))
-
-        def forward(self, inputs: Any, samples: Any, mode: str) -> dict:
-            return dict(loss=(self.weight * self.weight).sum())
-
-        def parse_losses(self, losses: dict) -> tuple:
-            return losses['loss'], losses
-
-    step = step_cost.TrainingStep(Model(), torch.ones(1), [])  # type: ignore
-    memory = step.memory()
-    assert memory == step.memory()
-    assert memory['resident'] == 4 * (1000 + 7 + 30 + 1000)  # and momentum
-    # At least the product and the gradient, at most two temporaries more.
-    assert 2 * 4000 <= memory['peak'] - memory['resident'] <= 4 * 4000
-
-
-def test_steps_take_turns() -> None:
-    calls: list[str] = []
-    steps = {name: lambda n=name: calls.append(n) for name in 'abc'}
-    times = timing.time_interleaved(steps, 4)
-    assert calls == list('abc') * timing.WARM_UP + list('abccba') * 2
-    assert [len(values) for values in times.values()] == [4] * 3
 
 
 def test_ratios_are_of_the_same_round(tool: SimpleNamespace) -> None:

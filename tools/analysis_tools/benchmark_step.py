@@ -8,7 +8,8 @@ All take the same batch. Four train every parameter of the same student:
   teacher being the supernet at scaler 1 in an instance of its own;
 * ``supernet``: ``SupernetDistill``, teacher and student in one instance;
 * ``annealed``: the same while the scaler is between 1 and 0, so that the
-  student computes the frozen branches.
+  student computes the frozen branches (in a ``sequential`` block, the
+  activation between the two convolutions).
 
 ``inplace`` is ``InplaceDistill``: both networks train. Three stages train
 little of the student; two have a target, see ``TARGETS``:
@@ -22,7 +23,7 @@ little of the student; two have a target, see ``TARGETS``:
   student's step on labels, all of it training, and the teacher's forward.
 
 With a ``GraftedBackbone``, for which there is no block, three other steps on
-labels take the place of the last two and ``plain_teacher``: the grafted
+labels take the place of ``new_conv`` and ``plain_teacher``: the grafted
 network's at scaler 1 (``scaler_1``), at scaler 0 (``scaler_0``), and after
 ``ungraft`` (``ungrafted``). ``plain`` is the stock network.
 """
@@ -138,7 +139,7 @@ def network_config(args: argparse.Namespace) -> Config:
     return Config(dict(model=model))
 
 
-def build(cfg: Config) -> tuple[Models, Models]:
+def build_models(cfg: Config) -> tuple[Models, Models]:
     """Build the models of a config, with the presets of weight reuse."""
     lora, new_conv = (
         Config.fromfile(REUSE / f'{name}.py').to_dict()
@@ -154,7 +155,7 @@ def benchmark(args: argparse.Namespace) -> dict[str, Any]:
     torch.manual_seed(0)
     cfg = network_config(args)
     with no_side_effects():
-        models, teachers = build(cfg)
+        models, teachers = build_models(cfg)
     inputs = torch.randn(args.batch, *args.shape)
     if args.channels_last:
         inputs = inputs.contiguous(memory_format=torch.channels_last)

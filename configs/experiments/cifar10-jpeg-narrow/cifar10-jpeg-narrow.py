@@ -3,7 +3,9 @@
 # here the teacher is clearly better, and that the plain network gains little
 # more. Does a student gain from it, in the supernet and as a network of its
 # own? And, which was asked when these had been run: does one that trains for
-# several times as long, or that gets what the teacher knows in other ways?
+# several times as long, or that gets what the teacher knows in other ways, one
+# of each kind? They include in-place training, which has no fixed teacher, and
+# the block `sequential`, whose teacher is another one.
 _base_ = '../_base_/means.py'
 
 arms = dict(

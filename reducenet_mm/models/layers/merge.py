@@ -115,7 +115,10 @@ def merge_sequential_1x1(
     rows = first.reshape(groups, len(first) // groups, -1)
     mix = second.reshape(groups, len(second) // groups, -1)
     weight = (mix @ rows).reshape(len(second), *first.shape[1:])
-    return weight, _through(second, first_bias, second_bias, groups)
+    if first_bias is None:
+        return weight, second_bias
+    bias = (mix @ first_bias.reshape(groups, -1, 1)).reshape(-1)
+    return weight, bias if second_bias is None else bias + second_bias
 
 
 def add_parallel(
@@ -207,17 +210,3 @@ def _check_chain(first: Tensor, second: Tensor, groups: int) -> None:
             f'a convolution of shape {tuple(second.shape)} cannot follow one '
             f'of shape {tuple(first.shape)} with groups={groups} in both.'
         )
-
-
-def _through(
-    second: Tensor,
-    first_bias: Tensor | None,
-    second_bias: Tensor | None,
-    groups: int,
-) -> Tensor | None:
-    """Return the bias after the second convolution."""
-    if first_bias is None:
-        return second_bias
-    mix = second.sum((2, 3)).reshape(groups, len(second) // groups, -1)
-    bias = (mix @ first_bias.reshape(groups, -1, 1)).reshape(-1)
-    return bias if second_bias is None else bias + second_bias
