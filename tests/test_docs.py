@@ -211,8 +211,8 @@ def test_the_kills_of_the_page_are_those_of_the_files():
         cut_off = [kill for kill in kills if kill['kind'] == 'in_write']
         assert sum(k['hit_write'] for k in cut_off) == counts['in_write']
     words = ' '.join(section.split())
-    kills = sum(counts.values())
-    assert f'{len(results)} ways, {kills} kills each' in words
+    each = sum(counts.values())
+    assert f'{len(results)} ways, {each} kills each' in words
     fresh, resumed = counts['at_fresh_start'], counts['at_resumed_start']
     assert fresh == resumed  # 'half of them'
     assert (
