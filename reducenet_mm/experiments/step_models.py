@@ -39,6 +39,7 @@ _TRAIN_ALL = dict(reuse=dict(inherit='all', freeze=[]), norm_stats='live')
 
 def build_variants(
     cfg: Config,
+    distiller: Mapping[str, Any],
     lora_policy: Mapping[str, Any],
     new_conv_policy: Mapping[str, Any],
 ) -> tuple[Models, Models]:
@@ -46,6 +47,7 @@ def build_variants(
 
     Args:
         cfg: Its ``model`` is the supernet's classifier, or a student stage.
+        distiller: MMRazor's, of every algorithm.
         lora_policy: ``reuse`` and ``norm_stats`` of a stage in which only
             ``lora`` trains.
         new_conv_policy: Those of one in which only the main convolution
@@ -62,7 +64,7 @@ def build_variants(
     plain_cfg = dict(plain_model_cfg(cfg), _scope_='mmpretrain')
     models = dict(plain=MODELS.build(plain_cfg))
     models['mmrazor'] = _build_algorithm(
-        'SingleTeacherDistill', plain_cfg, teacher=copy.deepcopy(teacher)
+        'SingleTeacherDistill', plain_cfg, distiller, teacher=teacher
     )
     known = models['mmrazor'].teacher.state_dict()
     students: dict[str, tuple[Mapping[str, Any], dict[str, Any]]] = dict(
@@ -73,14 +75,17 @@ def build_variants(
         students['weight_lora'] = lora_policy, dict(lora=dict(kind='weight'))
         students['conv_lora'] = lora_policy, dict(lora=convs)
     for name, (policy, backbone) in students.items():
-        models[name] = _build_stage(_teacher_cfg(cfg, **backbone), policy)
+        student = _teacher_cfg(cfg, **backbone)
+        models[name] = _build_stage(student, distiller, policy)
         models[name].load_teacher(known)
     _anneal(models['annealed'])
     if _trains_in_place(models['supernet'].architecture):
-        models['inplace'] = _build_algorithm('InplaceDistill', teacher)
+        models['inplace'] = _build_algorithm(
+            'InplaceDistill', teacher, distiller
+        )
     if unscoped(teacher['backbone']['type']) == GRAFTED:
         return {**models, **build_scalers(teacher)}, {}
-    pairs, teachers = _build_pairs(cfg, new_conv_policy)
+    pairs, teachers = _build_pairs(cfg, distiller, new_conv_policy)
     return {**models, **pairs}, teachers
 
 
@@ -102,7 +107,7 @@ def build_scalers(teacher: Mapping[str, Any]) -> Models:
 
 
 def _build_pairs(
-    cfg: Config, policy: Mapping[str, Any]
+    cfg: Config, distiller: Mapping[str, Any], policy: Mapping[str, Any]
 ) -> tuple[Models, Models]:
     """Build what the block ``sequential`` alone has."""
     block = dict(block='sequential', zero_init_expand=False)
@@ -111,7 +116,7 @@ def _build_pairs(
     plain = MODELS.build(dict(small, _scope_='mmpretrain'))
     teacher = MODELS.build(pair)
     new = _teacher_cfg(cfg, student_conv='merged', **block)
-    student = _build_stage(new, policy)
+    student = _build_stage(new, distiller, policy)
     student.load_teacher(teacher.state_dict())
     models = dict(plain_teacher=plain, new_conv=student)
     return models, dict(plain_teacher=teacher)
@@ -132,40 +137,27 @@ def _trains_in_place(architecture: nn.Module) -> bool:
     return True
 
 
-def _build_stage(architecture: dict, policy: Mapping[str, Any]) -> BaseModel:
+def _build_stage(
+    architecture: Mapping[str, Any],
+    distiller: Mapping[str, Any],
+    policy: Mapping[str, Any],
+) -> BaseModel:
     """Build a student stage; a policy is ``reuse`` and ``norm_stats``."""
-    return _build_algorithm('SupernetDistill', architecture, **policy)
-
-
-def _build_algorithm(kind: str, architecture: dict, **more: Any) -> BaseModel:
-    """Build an algorithm of MMRazor's, or of its kind, with soft labels."""
-    return MODELS.build(
-        dict(
-            _scope_='mmrazor',
-            type=kind,
-            architecture=copy.deepcopy(architecture),
-            distiller=_soft_labels(),
-            **more,
-        )
+    return _build_algorithm(
+        'SupernetDistill', architecture, distiller, **policy
     )
 
 
-def _soft_labels() -> dict[str, Any]:
-    """Return soft labels on the logits, in MMRazor's terms."""
-    recorder = dict(type='ModuleOutputs', source='head.fc')
-    return dict(
-        type='ConfigurableDistiller',
-        student_recorders=dict(logits=dict(recorder)),
-        teacher_recorders=dict(logits=dict(recorder)),
-        distill_losses=dict(
-            loss_kl=dict(type='KLDivergence', tau=4.0, reduction='batchmean')
-        ),
-        loss_forward_mappings=dict(
-            loss_kl=dict(
-                preds_S=dict(recorder='logits', from_student=True),
-                preds_T=dict(recorder='logits', from_student=False),
-            )
-        ),
+def _build_algorithm(
+    kind: str,
+    architecture: Mapping[str, Any],
+    distiller: Mapping[str, Any],
+    **more: Any,
+) -> BaseModel:
+    """Build an algorithm of MMRazor's, or of its kind."""
+    settings = dict(architecture=architecture, distiller=distiller, **more)
+    return MODELS.build(
+        dict(_scope_='mmrazor', type=kind, **copy.deepcopy(settings))
     )
 
 

@@ -68,7 +68,7 @@ RATIOS = (
 TARGETS = {'weight_lora/supernet': 1.05, 'new_conv/plain_teacher': 1.10}
 """Ratio of times -> the most that it is meant to be."""
 
-REUSE = Path(__file__).parents[2] / 'configs/_base_/reuse'
+PRESETS = Path(__file__).parents[2] / 'configs/_base_'
 MIB = 2**20
 
 
@@ -140,12 +140,12 @@ def network_config(args: argparse.Namespace) -> Config:
 
 
 def build_models(cfg: Config) -> tuple[Models, Models]:
-    """Build the models of a config, with the presets of weight reuse."""
-    lora, new_conv = (
-        Config.fromfile(REUSE / f'{name}.py').to_dict()
-        for name in ('lora', 'main_conv')
+    """Build the models of a config, with the presets of the project."""
+    distiller, lora, new_conv = (
+        Config.fromfile(PRESETS / f'{name}.py').to_dict()
+        for name in ('distill/soft_labels', 'reuse/lora', 'reuse/main_conv')
     )
-    return build_variants(cfg, lora, new_conv)
+    return build_variants(cfg, distiller['distiller'], lora, new_conv)
 
 
 def benchmark(args: argparse.Namespace) -> dict[str, Any]:
