@@ -29,6 +29,7 @@ from tests.campaign_runs import (
     tested,
     verdict,
 )
+from tests.campaign_validation import wrong_validation
 
 
 def wrong_cells(folder: Path, report: Record) -> list[str]:
@@ -274,6 +275,7 @@ def all_wrong(folder: Path) -> list[str]:
         wrong_cells,
         wrong_accuracies,
         wrong_differences,
+        wrong_validation,
         wrong_costs,
         wrong_page,
     )

@@ -213,6 +213,28 @@ MUTATIONS: dict[str, tuple[Callable[[Path], None], str]] = {
     'chance': (edit_page('would be. Adj', 'were. Adj'), 'page: what chance'),
     'digit': (edit_page(' ± ', ' ± 1'), 'page: |'),
     'sign': (edit_page('[-', '['), 'page: regime'),
+    'a validation': (
+        edit_runs(lambda r: of(r, 'plain_matched', 2).update(val=1.0)),
+        'validation of plain_matched',
+    ),
+    'validation in JSON': (
+        edit_report(
+            lambda r: r['comparisons'][0]['validation'].update(verdict='worse')
+        ),
+        'validation of (',
+    ),
+    'validation of the regime': (
+        edit_report(
+            lambda r: r['regime']['validation']['teacher'].update(
+                difference=None
+            )
+        ),
+        'validation: teacher',
+    ),
+    'disagreeing validation': (
+        edit_page('By validation accuracy, ', 'By validation accuracy, 1'),
+        'page: what validation',
+    ),
     'params': (edit_cell(6), 'page: |'),
     'multiply-adds': (edit_cell(7), 'page: |'),
     'training': (edit_cell(8), 'page: |'),

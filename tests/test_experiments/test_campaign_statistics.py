@@ -175,6 +175,33 @@ def test_few_seeds_are_too_few_to_tell(seeds: list[int], said: str) -> None:
     assert found['sentence'].count(f', but {said} too few to tell.') == 2
 
 
+def test_validation_is_asked_too() -> None:
+    values = dict(
+        plain=spread(90, 0.5), plain_2x=spread(90.1, 0.51), big=spread(93, 0.6)
+    )
+    validation = dict(
+        plain=spread(80, 0.5), plain_2x=spread(80.4, 0.8), big=spread(81, 0.51)
+    )
+    found = describe_regime(ARMS, values, validation)
+    assert found['doubled']['holds'] and found['teacher']['holds']
+    other = found['validation']
+    assert not other['doubled']['holds'] and not other['doubled']['certain']
+    assert not other['teacher']['holds'] and other['teacher']['certain']
+    alone = describe_regime(ARMS, values)
+    assert 'validation' not in alone
+    assert found['sentence'] == (
+        # 0.4, with a margin of 2.776 x 0.3 x sqrt(2.5 / 5).
+        f'{alone["sentence"]} By validation accuracy twice the budget gains '
+        '+0.40 [-0.19, 0.99] points (not saturated, which is left open) and '
+        'the teacher is ahead by +1.00 [0.98, 1.02] points (not clearly '
+        'better).'
+    )
+    none: dict[str, dict[int, float]] = dict(plain={}, plain_2x={}, big={})
+    found = describe_regime(ARMS, values, none)
+    assert found['sentence'] == alone['sentence']
+    assert found['validation'] == {}
+
+
 def test_a_regime_that_nobody_asked_about_is_not_known() -> None:
     sentence = describe_regime({}, {})['sentence']
     assert sentence.count('is not known') == 2

@@ -50,10 +50,13 @@ def collect(
         cell.name: finished_record(records, cell.hash, test) for cell in cells
     }
     done = _by_arm(cells, found)
-    values = {
-        arm.name: _values(done[arm.name], campaign.metric, test)
-        for arm in planned.values()
-    }
+    values, validation = (
+        {
+            name: _values(done[name], campaign.metric, of_test)
+            for name in planned
+        }
+        for of_test in (test, False)
+    )
     failed = _failed(cells, records, found)
     content = dict(
         campaign=campaign.name,
@@ -64,9 +67,12 @@ def collect(
         counted=COUNTED,
         code=_distinct([_code(one) for one in found.values() if one]),
         arms=[
-            _arm(planned[name], done[name], values[name]) for name in planned
+            _arm(planned[name], done[name], values[name], validation[name])
+            for name in planned
         ],
-        comparisons=_comparisons(campaign, planned, values),
+        comparisons=_comparisons(
+            campaign, planned, values, validation if test else None
+        ),
         open=[
             name
             for name, record in found.items()
@@ -81,7 +87,9 @@ def collect(
         tested_again=_tested_again(cells, records) if test else {},
         changed=_changed(cells, records),
     )
-    content['regime'] = describe_regime(campaign.regime, values)
+    content['regime'] = describe_regime(
+        campaign.regime, values, validation if test else None
+    )
     return content
 
 
@@ -112,6 +120,7 @@ def _arm(
     planned: PlannedArm,
     of_arm: Mapping[int, Record],
     values: Mapping[int, float],
+    validation: Mapping[int, float],
 ) -> dict[str, Any]:
     records = list(of_arm.values())
     arm = planned.arm
@@ -134,9 +143,7 @@ def _arm(
         values={str(seed): value for seed, value in sorted(values.items())},
         accuracy=_plain(estimate(list(values.values())) if values else None),
         validation=_plain(
-            estimate([r['val'] for r in records if r['val'] is not None])
-            if any(r['val'] is not None for r in records)
-            else None
+            estimate(list(validation.values())) if validation else None
         ),
         drop_shock=_mean_drop(records),
         seconds=sum(record['seconds'] for record in records),
@@ -148,10 +155,15 @@ def _comparisons(
     campaign: Campaign,
     planned: Mapping[str, PlannedArm],
     values: Mapping[str, Mapping[int, float]],
+    validation: Mapping[str, Mapping[int, float]] | None,
 ) -> list[dict[str, Any]]:
     """Return all comparisons; those that say something adjusted by Holm."""
     comparisons = [
-        _comparison(planned[arm], planned[control], values, later)
+        dict(
+            _comparison(planned[arm], planned[control], later),
+            **_judge(values, arm, control),
+            validation=validation and _judge(validation, arm, control),
+        )
         for later, pairs in (
             (False, campaign.comparisons),
             (True, campaign.later_comparisons),
@@ -166,23 +178,27 @@ def _comparisons(
 
 
 def _comparison(
-    arm: PlannedArm,
-    control: PlannedArm,
-    values: Mapping[str, Mapping[int, float]],
-    later: bool,
+    arm: PlannedArm, control: PlannedArm, later: bool
 ) -> dict[str, Any]:
-    difference = paired_difference(values[arm.name], values[control.name])
     ratio = control.total_multiply_adds / arm.total_multiply_adds
     return dict(
         arm=arm.name,
         control=control.name,
-        difference=_plain(difference),
-        verdict=None if difference is None else difference.verdict,
-        p_value=None if difference is None else difference.p_value,
         p_holm=None,
         cost_ratio=ratio,
         matched=abs(ratio - 1) <= MATCHED,
         later=later,
+    )
+
+
+def _judge(
+    values: Mapping[str, Mapping[int, float]], arm: str, control: str
+) -> dict[str, Any]:
+    difference = paired_difference(values[arm], values[control])
+    return dict(
+        difference=_plain(difference),
+        verdict=None if difference is None else difference.verdict,
+        p_value=None if difference is None else difference.p_value,
     )
 
 
