@@ -1,0 +1,28 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+# Run it by tools/experiment.py. Whether soft labels help a network that is
+# saturated was left open by the five seeds of fashion-mnist-few, among more
+# than a hundred comparisons. So here are a few questions, fixed before the
+# first run, for other seeds; the images are the same.
+_base_ = '../_base_/means.py'
+
+seeds = list(range(5, 20))
+
+arms = dict(
+    _delete_=True,
+    **{
+        name: _base_.arms[name]
+        for name in (
+            'teacher_e8',
+            'soft_e8',
+            'soft_only',
+            'fresh_e8',
+            'plain_matched',
+            'plain_double',
+        )
+    },
+)
+
+# Each student's control is plain_matched. Beside those, what the supernet is
+# for: is a student in it better than one of its own that has the same teacher?
+comparisons = [('soft_e8', 'fresh_e8'), ('soft_only', 'fresh_e8')]
+later_comparisons = []
