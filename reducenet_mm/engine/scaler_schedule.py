@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from math import cos, pi
 from typing import Any
 
+from reducenet_mm.plain_numbers import is_number, is_whole
+
 SHAPES = ('linear', 'cosine', 'step')
 ORDERS = (None, 'deepest_first', 'shallowest_first')
 UNITS = {'block': 1, 'stage': 2}
 """Unit -> how many levels of modules a gate's host lies below it."""
 GATES = ('expand', 'lambda_relu')
 """What can be annealed, in the words of ``supernet.View``."""
-
-HOOK, LEARNED_HOOK = 'ScalerScheduleHook', 'LearnedMaskHook'
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,9 @@ class Ramp:
 class ScalerSchedule:
     """The arguments of ``ScalerScheduleHook``, which describes them.
 
+    Attributes:
+        hook: Name of the hook's class, for errors.
+
     Raises:
         ValueError: If one of them is wrong, or they make no sense together.
     """
@@ -68,6 +71,7 @@ class ScalerSchedule:
     order: str | None
     unit: str
     gates: Sequence[str] | None
+    hook: str
 
     def __post_init__(self) -> None:
         choices: dict[str, Sequence[Any]] = dict(
@@ -87,31 +91,31 @@ class ScalerSchedule:
         self._check_numbers()
         if self.end is not None and self.end <= self.begin:
             raise ValueError(
-                f'{HOOK} needs end > begin, got begin={self.begin} and '
+                f'{self.hook} needs end > begin, got begin={self.begin} and '
                 f'end={self.end}. To drop the branches at once, leave the '
                 'hook out: a student starts at scaler 0.'
             )
         if self.shape != 'step' and self.steps is not None:
             raise ValueError(
-                f"{HOOK}.steps={self.steps!r} is for shape='step' only, got "
-                f'shape={self.shape!r}.'
+                f"{self.hook}.steps={self.steps!r} is for shape='step' only, "
+                f'got shape={self.shape!r}.'
             )
 
     def _check_numbers(self) -> None:
-        if not _is_number(self.start) or not 0 < self.start <= 1:
+        if not is_number(self.start) or not 0 < self.start <= 1:
             self._refuse('start', 'a number in (0, 1]')
-        if not _is_whole(self.begin) or self.begin < 0:
+        if not is_whole(self.begin) or self.begin < 0:
             self._refuse('begin', 'an integer >= 0')
-        if self.end is not None and not _is_whole(self.end):
+        if self.end is not None and not is_whole(self.end):
             self._refuse('end', 'an integer, or None')
         if self.shape == 'step':
-            if not _is_whole(self.steps) or self.steps < 1:  # type: ignore[operator]
+            if not is_whole(self.steps) or self.steps < 1:
                 self._refuse('steps', 'the number of drops, an integer >= 1')
 
     def _refuse(self, key: str, wanted: str) -> None:
         raise ValueError(
-            f'{HOOK}.{key} must be {wanted}, got {getattr(self, key)!r}. Set '
-            'it in custom_hooks.'
+            f'{self.hook}.{key} must be {wanted}, got '
+            f'{getattr(self, key)!r}. Set it in custom_hooks.'
         )
 
     def ramps(
@@ -135,10 +139,10 @@ class ScalerSchedule:
         parts = len(units)
         if self.order is not None and not 2 <= parts <= end - begin:
             raise ValueError(
-                f'{HOOK}.order={self.order!r} with unit={self.unit!r} has '
-                f'{parts} of them to take turns in {end - begin} iterations: '
-                'it needs at least 2, and an iteration for each. Set '
-                'order=None, another unit or a later end.'
+                f'{self.hook}.order={self.order!r} with unit={self.unit!r} '
+                f'has {parts} of them to take turns in {end - begin} '
+                'iterations: it needs at least 2, and an iteration for each. '
+                'Set order=None, another unit or a later end.'
             )
         names = list(units)
         if self.order == 'deepest_first':
@@ -163,16 +167,16 @@ class ScalerSchedule:
         if self.by_epoch and (self.begin, self.end) != (0, None):
             if epoch_length is None:
                 raise ValueError(
-                    f'{HOOK}({given}) counts epochs, and this training has '
-                    'none (train_cfg.by_epoch). Set by_epoch=False and give '
-                    'iterations.'
+                    f'{self.hook}({given}) counts epochs, and this training '
+                    'has none (train_cfg.by_epoch). Set by_epoch=False and '
+                    'give iterations.'
                 )
             length = epoch_length
         begin = self.begin * length
         end = total // 2 if self.end is None else self.end * length
         if not begin < end <= total:
             raise ValueError(
-                f'{HOOK}({given}) would anneal from iteration {begin} to '
+                f'{self.hook}({given}) would anneal from iteration {begin} to '
                 f'{end} of a training of {total} (train_cfg.max_epochs or '
                 'max_iters): it must reach scaler 0, which is what is '
                 'shipped. Set `begin` and `end` to fit.'
@@ -195,11 +199,3 @@ def unit_of(gate: str, hosts: Sequence[str], unit: str) -> str:
     inside = (host for host in hosts if f'{gate}.'.startswith(f'{host}.'))
     path = next(inside, gate).split('.')
     return '.'.join(path[: -UNITS[unit]])
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

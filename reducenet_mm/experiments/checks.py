@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from reducenet_mm.plain_numbers import is_whole
+
 
 def check_keys(where: str, item: Mapping[str, Any], known: set[str]) -> None:
     """Raise ``ValueError`` if ``item`` has a key that is not ``known``."""
@@ -20,8 +22,7 @@ def check_keys(where: str, item: Mapping[str, Any], known: set[str]) -> None:
 
 def checked_int(key: str, value: Any, least: int) -> int:
     """Return ``value``; ``ValueError`` unless it is an int >= ``least``."""
-    is_int = isinstance(value, int) and not isinstance(value, bool)
-    if not is_int or value < least:
+    if not is_whole(value) or value < least:
         raise ValueError(
             f'`{key}` must be an integer >= {least}, got {value!r}.'
         )

@@ -21,16 +21,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from reducenet_mm.engine.preflight import check_config, no_side_effects
-from reducenet_mm.engine.scaler_schedule import HOOK, LEARNED_HOOK
+from reducenet_mm.engine.preflight import (
+    check_config,
+    hooks_with,
+    no_side_effects,
+)
 from reducenet_mm.export.plain_model import plain_model_cfg
 from reducenet_mm.models.supernet import set_gates, ungraft
-from reducenet_mm.registry import HOOKS
 
 COUNTED = 'convolutions and linear layers'
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-FADING = (HOOK, LEARNED_HOOK)
-"""Hooks during whose time a student has branches."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def build_model(cfg: Config) -> Any:
         ValueError: If a key or a value inside ``cfg.model`` is wrong.
         FileNotFoundError: If data of ``cfg`` is not there.
     """
-    model: Any = check_config(copy.deepcopy(cfg), LOADERS, init_weights=False)
+    model: Any = check_config(cfg, LOADERS, init_weights=False)
     if hasattr(model, 'load_teacher'):
         with no_side_effects():
             model.load_teacher(model.architecture.state_dict())
@@ -166,7 +166,7 @@ def measure_training(cfg: Config) -> TrainingCost:
         inputs = data['inputs']
         batch = (inputs, data['data_samples'])
         student = step_multiply_adds(model, *batch)
-        count = student + _annealing(cfg, model, batch, len(loader))
+        count = student + _annealing(cfg, model, batch, len(loader), student)
     images = len(loader.sampler)  # type: ignore[arg-type]
     if loader.drop_last:
         images = len(loader) * (loader.batch_size or 1)
@@ -178,19 +178,21 @@ def measure_training(cfg: Config) -> TrainingCost:
     )
 
 
-def fading_hooks(cfg: Config) -> list[dict[str, Any]]:
-    """Return the configs of the hooks that fade branches, see `FADING`."""
-    found = []
-    for hook in cfg.get('custom_hooks') or []:
-        name = hook['type']
-        name = name if isinstance(name, str) else name.__name__
-        if name.rpartition('.')[-1] in FADING:  # maybe after a scope
-            found.append(hook)
-    return found
+def fading_hooks(cfg: Config) -> list[Any]:
+    """Build the hooks of a config during whose time a student has branches.
+
+    Raises:
+        ValueError: If a setting of one is wrong; likewise ``TypeError``.
+    """
+    return list(hooks_with(cfg, 'expected'))
 
 
 def _annealing(
-    cfg: Config, model: BaseModel, batch: tuple[Tensor, Any], length: int
+    cfg: Config,
+    model: BaseModel,
+    batch: tuple[Tensor, Any],
+    length: int,
+    student: int,
 ) -> float:
     """Return what fading branches add to a step, averaged over the training.
 
@@ -199,28 +201,22 @@ def _annealing(
         model: What it trains, all branches off, and left so.
         batch: Preprocessed batch and its labels.
         length: Iterations of an epoch.
+        student: Multiply-adds of the batch without branches.
     """
-    hooks = fading_hooks(cfg)
-    if not hooks:
-        return 0.0
     loop = cfg.train_cfg
     epochs = loop.get('max_epochs')
     total = loop.max_iters if epochs is None else epochs * length
     network = getattr(model, 'architecture', model)
-    moving = [
-        unit
-        for hook in hooks
-        for unit in HOOKS.build(hook)
-        .expected(network, total, None if epochs is None else length)
-        .values()
-    ]
-    student, added = step_multiply_adds(model, *batch), 0.0
-    for gates, ramp in moving:
-        set_gates(gates, ramp.start)  # the work is the same at any other
-        added += (step_multiply_adds(model, *batch) - student) * (
-            ramp.end / total
+    added = 0.0
+    for hook in fading_hooks(cfg):
+        moving = hook.expected(
+            network, total, None if epochs is None else length
         )
-        set_gates(gates, 0.0)
+        for gates, ramp in moving.values():
+            set_gates(gates, ramp.start)  # the work is the same at any other
+            with_branches = step_multiply_adds(model, *batch)
+            added += (with_branches - student) * (ramp.end / total)
+            set_gates(gates, 0.0)
     return added
 
 

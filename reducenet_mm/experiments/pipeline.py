@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -169,8 +168,7 @@ def _latency(
 
 def load_network(candidate: Candidate) -> nn.Module:
     """Build a network and load its weights, strictly."""
-    cfg = copy.deepcopy(candidate.cfg)
-    model = check_config(cfg, (), init_weights=False)
+    model = check_config(candidate.cfg, (), init_weights=False)
     weights = read_weights(str(candidate.checkpoint))
     model.load_state_dict(weights, strict=True)
     return model

@@ -13,6 +13,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from reducenet_mm.plain_numbers import is_number
+
 from .checks import check_keys, checked_int
 from .cost import fading_hooks
 
@@ -228,8 +230,7 @@ def gains_of(students: Sequence[Trained]) -> tuple[float | None, ...]:
 
 
 def _check_points(key: str, value: Any) -> None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 < value <= 100:
+    if not is_number(value) or not 0 < value <= 100:
         raise ValueError(
             f'`{key}` must be a number of percentage points in (0, 100], got '
             f'{value!r}.'

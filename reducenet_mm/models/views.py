@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reducenet_mm.plain_numbers import is_number
+
 
 def check_scaler(value: float) -> float:
     """Return ``value`` as a float, or raise if it is no gate's value.
@@ -12,8 +14,7 @@ def check_scaler(value: float) -> float:
     Raises:
         ValueError: If ``value`` is not a plain number in [0, 1].
     """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 <= value <= 1:
+    if not is_number(value) or not 0 <= value <= 1:
         raise ValueError(
             f'scaler must be a plain number in [0, 1], got {value!r}. Set '
             '`scaler` in the backbone config (or pass it to set_scaler): '

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from mmpretrain.registry import MODELS
 
-from reducenet_mm.engine import ScalerScheduleHook
+from reducenet_mm.engine import LearnedMaskHook, ScalerScheduleHook
 from reducenet_mm.models.supernet import hosts
 
 REFUSED: dict[str, tuple[dict, dict, dict, str]] = {
@@ -93,3 +93,20 @@ def test_an_algorithm_with_views_of_its_own_is_refused(classifier_cfg):
     )
     with pytest.raises(ValueError, match='Leave the hook out'):
         ScalerScheduleHook().before_train(SimpleNamespace(model=inplace))
+
+
+def test_the_learned_mask_is_called_by_its_own_name(classifier_cfg):
+    """And is not told to change settings that it has not."""
+    with pytest.raises(ValueError, match=r'^LearnedMaskHook\.begin must be'):
+        LearnedMaskHook(begin=-1)
+    model = MODELS.build(
+        dict(
+            _scope_='mmrazor',
+            type='SupernetDistill',
+            architecture=classifier_cfg(block='sequential'),
+        )
+    )
+    with pytest.raises(ValueError) as error:
+        LearnedMaskHook(end=1).check_fit(model, dict(max_epochs=3))
+    assert str(error.value).startswith("LearnedMaskHook moves gates (['expand")
+    assert 'gates=' not in str(error.value)

@@ -211,7 +211,7 @@ def test_fading_branches_cost_while_they_are_on(
 @pytest.mark.parametrize(
     ('block', 'fades'), [('sequential', 0), ('postsum', 1)]
 )
-def test_a_hook_may_have_a_scope_before_its_name(
+def test_a_hook_may_be_written_as_mmengine_allows(
     block: str, fades: int
 ) -> None:
     """Activations that fade cost nothing: only products are counted."""
@@ -220,8 +220,13 @@ def test_a_hook_may_have_a_scope_before_its_name(
     cfg.model.architecture.backbone.block = block
     cfg.custom_hooks = None  # as MMEngine allows
     abrupt = measure_training(cfg).per_image
-    cfg.custom_hooks = [dict(type='mmengine.ScalerScheduleHook')]
-    assert (measure_training(cfg).per_image > abrupt) == bool(fades)
+    hook = dict(type='mmengine.ScalerScheduleHook', priority=40)
+    cfg.custom_hooks = [hook]
+    annealed = measure_training(cfg).per_image
+    assert (annealed > abrupt) == bool(fades)
+    cfg.custom_hooks = None
+    cfg.default_hooks.fading = hook
+    assert measure_training(cfg).per_image == annealed
 
 
 def test_an_incomplete_last_batch_may_be_dropped() -> None:

@@ -89,13 +89,17 @@ def test_a_fraction_is_no_percentage(value: float) -> None:
     check_percent(until, 'accuracy/top1', 1.01)
 
 
+def saved_every(interval: int) -> dict:
+    return dict(checkpoint=dict(type='CheckpointHook', interval=interval))
+
+
 def stage(**changes: Any) -> Config:
     content = dict(
         val_dataloader=dict(batch_size=1),
         val_evaluator=dict(type='Accuracy'),
         val_cfg=dict(type='ValLoop'),
         train_cfg=dict(max_epochs=9, val_interval=2),
-        default_hooks=dict(checkpoint=dict(interval=3)),
+        default_hooks=saved_every(3),
     )
     return Config(dict(content, **changes))
 
@@ -111,11 +115,11 @@ def test_a_stage_is_saved_where_it_is_validated() -> None:
         'default_hooks.early_stopping.min_delta': 0.5,
         'default_hooks.checkpoint.interval': 2,
     }
-    often = stage(default_hooks=dict(checkpoint=dict(interval=1)))
+    often = stage(default_hooks=saved_every(1))
     assert 'default_hooks.checkpoint.interval' not in (
         until.stage_options(often, 'acc')
     )
-    never = stage(default_hooks=dict(checkpoint=dict(interval=-1)))
+    never = stage(default_hooks=saved_every(-1))
     saved = until.stage_options(never, 'acc')
     assert saved['default_hooks.checkpoint.interval'] == 2
     strict = Until(min_gain=0.5, patience=4, stage_min_gain=0.2)
@@ -128,6 +132,9 @@ def test_a_stage_is_saved_where_it_is_validated() -> None:
     with pytest.raises(ValueError, match='until.patience`=4 with a hook that'):
         until.stage_options(fading, 'acc')
     assert Until(min_gain=0.5).stage_options(fading, 'acc') == {}
+    masked = stage(default_hooks=dict(mask=dict(type='LearnedMaskHook')))
+    with pytest.raises(ValueError, match='until.patience`=4 with a hook that'):
+        until.stage_options(masked, 'acc')
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ class LearnedMaskHook(ScalerScheduleHook):
     def __init__(
         self, end: int | None = None, begin: int = 0, by_epoch: bool = True
     ) -> None:
+        # As many steps as branches, once their number is known.
         super().__init__(
             end, begin, by_epoch, shape='step', steps=1, gates=['expand']
         )

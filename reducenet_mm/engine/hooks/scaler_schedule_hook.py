@@ -12,7 +12,6 @@ from torch import nn
 
 from reducenet_mm.engine.scaler_schedule import (
     GATES,
-    HOOK,
     Ramp,
     ScalerSchedule,
     unit_of,
@@ -90,7 +89,16 @@ class ScalerScheduleHook(Hook):
         gates: Sequence[str] | None = None,
     ) -> None:
         self.schedule = ScalerSchedule(
-            end, begin, by_epoch, start, shape, steps, order, unit, gates
+            end=end,
+            begin=begin,
+            by_epoch=by_epoch,
+            start=start,
+            shape=shape,
+            steps=steps,
+            order=order,
+            unit=unit,
+            gates=gates,
+            hook=type(self).__name__,
         )
         self._moving: list[tuple[dict[str, Gated], Ramp]] = []
 
@@ -106,15 +114,16 @@ class ScalerScheduleHook(Hook):
         model = model.module if is_model_wrapper(model) else model
         network = getattr(model, 'architecture', model)
         gates = self._find_gates(network)
-        check_model(model, gates)
+        check_model(model, gates, self.schedule.hook)
         if hasattr(model, 'trained_branches'):
             activations = student_gates(network, 'lambda_relu')
             loras = set(filter(is_lora_key, activations))
-            model.annealed |= loras <= gates.keys()
+            if loras <= gates.keys():
+                model.annealed = True
         if not getattr(model, 'trained_branches', ()) and is_model_wrapper(
             runner.model
         ):
-            check_wrapper(runner.model, gates)
+            check_wrapper(runner.model, gates, self.schedule.hook)
         loop, length = runner.train_loop, None
         if isinstance(loop, EpochBasedTrainLoop):
             # The dataloader is shorter in an epoch that is being completed.
@@ -137,7 +146,7 @@ class ScalerScheduleHook(Hook):
             ValueError: As by ``before_train``.
         """
         network = getattr(model, 'architecture', model)
-        check_model(model, self._find_gates(network))
+        check_model(model, self._find_gates(network), self.schedule.hook)
         if train_cfg.get('max_iters'):
             self.moving(network, train_cfg['max_iters'], None)
         elif train_cfg.get('max_epochs'):
@@ -200,7 +209,7 @@ class ScalerScheduleHook(Hook):
         ]
         if inner:
             raise ValueError(
-                f'{HOOK} cannot anneal a student with new '
+                f'{self.schedule.hook} cannot anneal a student with new '
                 f'convolutions (`{inner[0]}` is in a branch; '
                 "backbone.student_conv='merged' or 'fresh'): they replace "
                 "the teacher's pair at once. Leave the hook out, or set "
@@ -213,7 +222,7 @@ class ScalerScheduleHook(Hook):
         missing = [gate for gate in wanted if not found[gate]]
         if missing or not wanted:
             raise ValueError(
-                f'{HOOK}.gates={asked}, but '
+                f'{self.schedule.hook} moves gates ({asked or "all"}), but '
                 f'{type(network).__name__} has {present or "none"} of '
                 f"{GATES}. 'expand' needs a block with branches, "
                 "'lambda_relu' the block 'sequential' or a lora with "

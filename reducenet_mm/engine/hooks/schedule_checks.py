@@ -1,33 +1,38 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""Which models ``ScalerScheduleHook`` cannot anneal, and why."""
+"""Which models hooks that anneal the scaler cannot train, and why."""
 
 from __future__ import annotations
 
 from torch import nn
 
-from reducenet_mm.engine.scaler_schedule import HOOK
 from reducenet_mm.models.layers import Gated, Host
 
 
-def check_model(model: nn.Module, gates: dict[str, Gated]) -> None:
-    """Raise ``ValueError`` unless ``model`` can train with moving gates."""
+def check_model(model: nn.Module, gates: dict[str, Gated], hook: str) -> None:
+    """Raise ``ValueError`` unless ``model`` can train with moving gates.
+
+    Args:
+        model: What will be trained; only read.
+        gates: Those that move, by name.
+        hook: Name of the hook's class, for errors.
+    """
     if hasattr(model, 'architecture') != hasattr(model, 'trained_branches'):
         raise ValueError(
-            f'{HOOK} anneals a plain network or SupernetDistill; '
+            f'{hook} anneals a plain network or SupernetDistill; '
             f'{type(model).__name__} sets its gates by itself. Leave the '
             'hook out.'
         )
     active = [name for name, gated in gates.items() if gated.scaler != 0]
     if active:
         raise ValueError(
-            f'{HOOK} needs a model that is built as the student, which is '
+            f'{hook} needs a model that is built as the student, which is '
             f'what it validates and ships; `{active[0]}` has '
             f'scaler={gates[active[0]].scaler}. Set model.backbone.scaler=0 '
             '(the hook has a `start` of its own).'
         )
     if getattr(model, 'norm_stats', None) == 'recalibrated':
         raise ValueError(
-            f"model.norm_stats='recalibrated' with {HOOK}: the statistics "
+            f"model.norm_stats='recalibrated' with {hook}: the statistics "
             'would be those of the student without branches, kept while it '
             "trains with them. Set model.norm_stats to 'live' or "
             "'inherited'."
@@ -35,7 +40,7 @@ def check_model(model: nn.Module, gates: dict[str, Gated]) -> None:
     fading = any(gated.gate == 'expand' for gated in gates.values())
     if fading and getattr(model, 'student_init', None) is not None:
         raise ValueError(
-            f'model.student_init={model.student_init!r} with {HOOK}: that '
+            f'model.student_init={model.student_init!r} with {hook}: that '
             'student has trained without branches, so the network with them '
             'would be neither it nor the teacher. Leave one of the two out, '
             'or anneal the activation inside a lora alone: '
@@ -43,12 +48,14 @@ def check_model(model: nn.Module, gates: dict[str, Gated]) -> None:
         )
     if getattr(model, 'trained_branches', ()) and not fading:
         raise ValueError(
-            f'model.train_branches=True, but {HOOK}.gates leaves the '
+            f'model.train_branches=True, but {hook}.gates leaves the '
             "branches at 0, where they learn nothing. Add 'expand'."
         )
 
 
-def check_wrapper(wrapper: nn.Module, gates: dict[str, Gated]) -> None:
+def check_wrapper(
+    wrapper: nn.Module, gates: dict[str, Gated], hook: str
+) -> None:
     """Raise ``ValueError`` if processes would wait for idle branches."""
     trains = any(
         param.requires_grad
@@ -58,7 +65,7 @@ def check_wrapper(wrapper: nn.Module, gates: dict[str, Gated]) -> None:
     )
     if trains and not getattr(wrapper, 'find_unused_parameters', False):
         raise ValueError(
-            f'{HOOK} in several processes on a network whose branches '
+            f'{hook} in several processes on a network whose branches '
             'train: they have no gradient once the scaler is 0. Set '
             'model_wrapper_cfg.find_unused_parameters=True, or use '
             'SupernetDistill.'

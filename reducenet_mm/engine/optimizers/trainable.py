@@ -11,6 +11,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
 from reducenet_mm.models.roles import match_parameters
+from reducenet_mm.plain_numbers import is_number
 from reducenet_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 CONFIG_KEY = 'optim_wrapper.paramwise_cfg.roles'
@@ -109,8 +110,7 @@ def _check_multipliers(roles: Any) -> None:
             f'dict(classifier=0.1), got {roles!r}.'
         )
     for role, factor in roles.items():
-        number = isinstance(factor, (int, float))
-        if not number or isinstance(factor, bool) or factor <= 0:
+        if not is_number(factor) or factor <= 0:
             raise ValueError(
                 f'{CONFIG_KEY}.{role} must be a number > 0, got {factor!r}. '
                 'What is not to train belongs in model.reuse.freeze.'

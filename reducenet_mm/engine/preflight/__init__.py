@@ -16,7 +16,7 @@ from torch import nn
 from .build import build_model
 from .checkpoints import check_checkpoint, check_weights, read_weights
 from .data_paths import check_data_paths
-from .hooks import check_hooks
+from .hooks import check_hooks, hooks_with
 from .model_keys import accepted_keys, check_model_keys, walk_model
 from .resuming import forget_missing_inputs
 from .side_effects import no_side_effects
@@ -32,6 +32,7 @@ __all__ = [
     'check_sections',
     'check_weights',
     'forget_missing_inputs',
+    'hooks_with',
     'no_side_effects',
     'read_weights',
     'walk_model',

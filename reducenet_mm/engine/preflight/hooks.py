@@ -30,19 +30,42 @@ def check_hooks(cfg: Config, model: nn.Module) -> None:
         ValueError: If one of them objects, or a hook is not known.
         TypeError: If a setting of a hook has the wrong type or name.
     """
-    found: set[str] = set()
-    scope = cfg.get('default_scope', 'mmengine')
-    with DefaultScope.overwrite_default_scope(scope):
-        for key, entry in _entries(cfg):
-            kind = _class_of(entry, key, scope)
-            found.update(base.__name__ for base in inspect.getmro(kind))
-            if hasattr(kind, 'check_fit'):
-                hook = _build(entry, key)
-                hook.check_fit(model, cfg.train_cfg)
+    found = {
+        base.__name__
+        for _, _, kind in _classes(cfg)
+        for base in inspect.getmro(kind)
+    }
+    for hook in hooks_with(cfg, 'check_fit'):
+        hook.check_fit(model, cfg.train_cfg)
     missing_hooks = getattr(model, 'missing_hooks', dict)
     for name, reason in missing_hooks().items():
         if name not in found:
             raise ValueError(reason)
+
+
+def hooks_with(cfg: Config, method: str) -> Iterator[Any]:
+    """Build the hooks of a config that have a method; no others.
+
+    Args:
+        cfg: The full config; it is not changed.
+        method: Its name.
+
+    Raises:
+        ValueError: If a hook is not known, or a setting is wrong.
+        TypeError: If a setting has the wrong type or name.
+    """
+    for key, entry, kind in _classes(cfg):
+        if hasattr(kind, method):
+            yield _build(entry, key, _scope(cfg))
+
+
+def _scope(cfg: Config) -> str:
+    return cfg.get('default_scope') or 'mmengine'
+
+
+def _classes(cfg: Config) -> Iterator[tuple[str, Any, type]]:
+    for key, entry in _entries(cfg):
+        yield key, entry, _class_of(entry, key, _scope(cfg))
 
 
 def _entries(cfg: Config) -> Iterator[tuple[str, Any]]:
@@ -67,12 +90,13 @@ def _class_of(entry: Any, key: str, scope: str) -> Any:
     return found
 
 
-def _build(entry: Any, key: str) -> Any:
+def _build(entry: Any, key: str, scope: str) -> Any:
     if not isinstance(entry, Mapping):
         return entry
     settings = copy.deepcopy(dict(entry))
     settings.pop('priority', None)  # the Runner's
     try:
-        return HOOKS.build(settings)
+        with DefaultScope.overwrite_default_scope(scope):
+            return HOOKS.build(settings)
     except (TypeError, ValueError) as error:
         raise type(error)(f'{key}: {error}') from error

@@ -11,6 +11,8 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from reducenet_mm.plain_numbers import is_number
+
 from ..checks import check_keys, checked_int
 from ..pipeline_config import flatten
 from .taken import Files, taken_options
@@ -198,8 +200,7 @@ def _check_length(where: str, item: Mapping[str, Any]) -> None:
 
 
 def _check_positive(where: str, value: Any) -> None:
-    is_number = isinstance(value, (int, float)) and 0 < value < inf
-    if not is_number or isinstance(value, bool):
+    if not is_number(value) or not 0 < value < inf:
         raise ValueError(
             f'`{where}` must be a positive number, got {value!r}.'
         )

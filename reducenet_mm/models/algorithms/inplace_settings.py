@@ -9,10 +9,12 @@ from typing import Any
 
 from torch import nn
 
+from reducenet_mm.plain_numbers import is_number, is_whole
+
 from ..layers import SequentialConv2d
 from ..supernet import hosts, is_lora_key
 from .norm_stats import find_moving_norms
-from .settings import PREDICT_VIEWS, check_has_branch
+from .settings import PREDICT_VIEWS, check_choice, check_has_branch
 
 
 def check_inplace_settings(
@@ -23,23 +25,18 @@ def check_inplace_settings(
     predict_view: str,
 ) -> None:
     """Raise ``ValueError`` if a setting or their combination is wrong."""
-    if predict_view not in PREDICT_VIEWS:
-        raise ValueError(
-            f'model.predict_view must be one of {PREDICT_VIEWS}, got '
-            f'{predict_view!r}.'
-        )
-    if not _is_number(ramp) or not 0 <= ramp <= 1:
+    check_choice('predict_view', predict_view, PREDICT_VIEWS)
+    if not is_number(ramp) or not 0 <= ramp <= 1:
         raise ValueError(
             'model.ramp must be from 0 to 1, a share of all iterations, got '
             f'{ramp!r}.'
         )
-    whole = isinstance(sandwich, int) and not isinstance(sandwich, bool)
-    if not whole or sandwich < 0:
+    if not is_whole(sandwich) or sandwich < 0:
         raise ValueError(
             'model.sandwich must be an integer >= 0, the number of networks '
             f'between teacher and student in a step, got {sandwich!r}.'
         )
-    if not _is_number(teacher_weight) or not 0 < teacher_weight < math.inf:
+    if not is_number(teacher_weight) or not 0 < teacher_weight < math.inf:
         raise ValueError(
             'model.teacher_weight must be a number > 0, got '
             f'{teacher_weight!r}. To train the student alone, train a '
@@ -100,7 +97,3 @@ def check_inplace_architecture(architecture: nn.Module) -> tuple[str, ...]:
             'norm_eval=False.'
         )
     return moving
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

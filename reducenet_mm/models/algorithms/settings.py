@@ -23,14 +23,8 @@ def check_settings(
     predict_view: str,
 ) -> None:
     """Raise ``ValueError`` if a setting or their combination is wrong."""
-    for key, value, choices in (
-        ('norm_stats', norm_stats, NORM_STATS),
-        ('predict_view', predict_view, PREDICT_VIEWS),
-    ):
-        if value not in choices:
-            raise ValueError(
-                f'model.{key} must be one of {choices}, got {value!r}.'
-            )
+    check_choice('norm_stats', norm_stats, NORM_STATS)
+    check_choice('predict_view', predict_view, PREDICT_VIEWS)
     if predict_view == 'teacher' and distiller is None:
         raise ValueError(
             "model.predict_view='teacher' needs model.distiller: without one "
@@ -43,6 +37,14 @@ def check_settings(
             f'model.reuse.inherit={reuse.inherit!r} has no meaning with '
             f'model.student_init={student_init!r}, which gives all of the '
             'student its start. Set one of the two.'
+        )
+
+
+def check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise ``ValueError`` unless ``model.<key>`` is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(
+            f'model.{key} must be one of {choices}, got {value!r}.'
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from mmcv.cnn import build_activation_layer, build_norm_layer
 from torch import Tensor, nn
 
+from reducenet_mm.plain_numbers import is_whole
 from reducenet_mm.registry import LAYERS
 
 from .zero_start import ZeroStart
@@ -127,8 +128,7 @@ class ExpandBranch(ZeroStart):
 
 def check_expansion(expansion: int) -> None:
     """Raise ``ValueError`` unless ``expansion`` is an integer >= 1."""
-    valid = isinstance(expansion, int) and not isinstance(expansion, bool)
-    if not valid or expansion < 1:
+    if not is_whole(expansion) or expansion < 1:
         raise ValueError(
             f'expansion must be an integer >= 1, got {expansion!r}. Set '
             "`expansion` in the backbone's config; it is the branch's width "
@@ -200,5 +200,4 @@ def _kernel_size(kernel: Kernel) -> tuple[int, int]:
 
 
 def _is_odd(number: object) -> bool:
-    integer = isinstance(number, int) and not isinstance(number, bool)
-    return integer and number > 0 and number % 2 == 1  # type: ignore
+    return is_whole(number) and number > 0 and number % 2 == 1

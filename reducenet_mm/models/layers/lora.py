@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from reducenet_mm.plain_numbers import is_number
+
 from .expand_branch import conv_arguments
 from .host import Gated
 from .linear_pair import LinearPair, build_foldable_norm, folded
@@ -262,8 +264,7 @@ def _check_eps(
 
 
 def _inner_width(expansion: float, out_channels: int) -> int:
-    number = isinstance(expansion, (int, float))
-    if not number or isinstance(expansion, bool) or not expansion > 0:
+    if not is_number(expansion) or not expansion > 0:
         raise ValueError(
             f'lora.expansion must be a number > 0, got {expansion!r}: the '
             "inner width in multiples of the host's output channels."
