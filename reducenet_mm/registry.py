@@ -3,8 +3,8 @@
 
 Layers, ``GraftedBackbone``, hooks, optimizer constructors, samplers and
 transforms go to MMEngine's root registries, so that every toolbox's scope
-finds them; the other backbones and data sets to MMPretrain's; the algorithm to
-MMRazor's (in its own module, which alone imports MMRazor).
+finds them; the other backbones and data sets to MMPretrain's; the algorithms
+to MMRazor's (in ``models/algorithms``, which alone imports MMRazor).
 """
 
 from mmengine.registry import (

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from reducenet_mm.engine import launch, network_choice, preflight
 from reducenet_mm.engine.toolbox import CLASSIFIERS, scope_of
-from reducenet_mm.export.files import write_atomically
+from reducenet_mm.files import write_atomically
 
 LOADERS = ('test_dataloader',)
 SECTIONS = ('test_dataloader', 'test_cfg', 'test_evaluator')

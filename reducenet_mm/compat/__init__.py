@@ -1,9 +1,11 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""Shims that let the last OpenMMLab releases work on today's torch.
+"""All that knows versions: of OpenMMLab's packages and of ReduceNet.
 
-Each is one small module that states its reason, the versions it is for and
-its source. Importing this package changes nothing and imports no mmcv;
-:func:`install` does the work and may be called any number of times.
+Shims let the last OpenMMLab releases work on today's torch; each is one small
+module that states its reason, the versions it is for and its source.
+Importing this package changes nothing and imports no mmcv; :func:`install`
+does the work and may be called any number of times. ``published_*`` read
+checkpoints of the published network.
 """
 
 from .checkpoint import install_safe_load

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
+from reducenet_mm.compat.flop_formula import FLOP_FORMULAS
 from reducenet_mm.engine.preflight import (
     check_config,
     hooks_with,
@@ -89,7 +90,9 @@ def step_multiply_adds(
         Multiply-adds of the whole batch.
     """
     model.train()
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(
+        display=False, custom_mapping=FLOP_FORMULAS
+    ) as counter:
         losses = model(inputs, data_samples, mode='loss')
         total, _ = model.parse_losses(losses)
         total.backward()

@@ -11,7 +11,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from reducenet_mm.export.files import sha256_file
+from reducenet_mm.files import sha256_file
 
 from .processes import LOG, option_arguments, run_logged, shell_command
 from .records import MARKER, content_hash, read_marker, write_marker

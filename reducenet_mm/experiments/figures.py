@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation, Transform
+from scipy.optimize import isotonic_regression
 
 from .text import UNITS
 
@@ -127,8 +128,7 @@ def tradeoff_figure(content: Mapping[str, Any]) -> str:
 def spread(values: Sequence[float], gap: float) -> list[float]:
     """Move values apart, as little as possible, to a distance of ``gap``.
 
-    Values already far enough from all others stay where they are
-    (isotonic regression by pooling adjacent violators).
+    Values already far enough from all others stay where they are.
 
     Args:
         values: Positions, in any order.
@@ -137,17 +137,11 @@ def spread(values: Sequence[float], gap: float) -> list[float]:
     Returns:
         New positions in the order of ``values``.
     """
-    order = sorted(range(len(values)), key=values.__getitem__)
-    pools: list[list[float]] = []
-    for rank, index in enumerate(order):
-        pools.append([values[index] - rank * gap])
-        while len(pools) > 1 and fmean(pools[-2]) > fmean(pools[-1]):
-            pools[-2].extend(pools.pop())
-    starts = [fmean(pool) for pool in pools for _ in pool]
-    result = [0.0] * len(values)
-    for rank, index in enumerate(order):
-        result[index] = starts[rank] + rank * gap
-    return result
+    order = np.argsort(values, kind='stable')
+    room = gap * np.arange(len(order))
+    moved = np.empty(len(order))
+    moved[order] = room + isotonic_regression(np.take(values, order) - room).x
+    return moved.tolist()
 
 
 def _draw_lines(
@@ -259,16 +253,16 @@ def _beside(axes: Axes, points: float) -> Transform:
 
 def groups(values: Sequence[float]) -> list[list[int]]:
     """Return the indices of values that are within 2 % of one another."""
-    groups: list[list[int]] = []
+    found: list[list[int]] = []
     for index, value in enumerate(values):
-        for group in groups:
+        for group in found:
             near = values[group[0]]
             if abs(near - value) <= 0.02 * max(near, value):
                 group.append(index)
                 break
         else:
-            groups.append([index])
-    return groups
+            found.append([index])
+    return found
 
 
 def _zoom(

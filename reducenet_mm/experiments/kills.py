@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from reducenet_mm.engine.checkpointing.atomic_backend import LEFTOVER_SUFFIX
+from reducenet_mm.files import LEFTOVER_SUFFIX
 
 from .processes import LOG, tail
 from .scalars import latest, scalar_files
@@ -165,7 +165,7 @@ class Session:
         """Return the last logged iteration; 0 before the first."""
         if len(scalar_files(self.work_dir)) == self.earlier:
             return 0
-        return latest(self.work_dir, metric='').iteration
+        return latest(self.work_dir).iteration
 
     def writes(self) -> bool:
         """Whether its checkpoint is there under the temporary name."""

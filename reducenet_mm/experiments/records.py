@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reducenet_mm.export.files import write_json
+from reducenet_mm.files import write_json
 
 MARKER, STARTED = 'done.json', 'started.json'
 

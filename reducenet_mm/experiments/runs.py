@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reducenet_mm.engine.checkpointing import newest_checkpoint
-from reducenet_mm.export.files import sha256_file
+from reducenet_mm.files import sha256_file
 
 from .plan import Run
 from .processes import (

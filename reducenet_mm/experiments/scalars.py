@@ -75,8 +75,13 @@ def drop_shock(run_dir: Path, metric: str) -> dict[str, float]:
     return found
 
 
-def latest(run_dir: Path, metric: str) -> Latest:
-    """Return where the newest session of a run is."""
+def latest(run_dir: Path, metric: str | None = None) -> Latest:
+    """Return where the newest session of a run is.
+
+    Args:
+        run_dir: Its work dir.
+        metric: Name of the validation metric; None leaves ``accuracy`` out.
+    """
     files = scalar_files(run_dir)
     if not files:
         return Latest()
@@ -94,7 +99,7 @@ def latest(run_dir: Path, metric: str) -> Latest:
         epoch=int(training.get('epoch', 0)),
         iteration=int(training.get('step', 0)),
         loss=training.get('loss'),
-        accuracy=validation.get(metric),
+        accuracy=None if metric is None else validation.get(metric),
     )
 
 

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 import copy
-import io
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from mmengine.config import Config, ConfigDict
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
@@ -170,13 +168,3 @@ def add_int8(forms: Forms, calibration: list[Tensor]) -> None:
     content = quantise(forms.files[ONNX], calibration)
     forms.files[INT8] = content
     forms.made.append(Form(INT8, 'int8', OnnxClassifier(content), None))
-
-
-def checkpoint_bytes(
-    state: Mapping[str, Tensor], meta: Mapping[str, Any]
-) -> bytes:
-    """Return a checkpoint of tensors and plain values, as bytes."""
-    buffer = io.BytesIO()
-    weights = {key: value.clone() for key, value in state.items()}
-    torch.save(dict(meta=dict(meta), state_dict=weights), buffer)
-    return buffer.getvalue()

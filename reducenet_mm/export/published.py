@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner.checkpoint import CheckpointLoader
@@ -18,9 +16,12 @@ from mmpretrain.registry import MODELS
 from reducenet_mm import __version__
 from reducenet_mm.compat.published_keys import PublishedNetwork, read_published
 from reducenet_mm.engine.preflight import no_side_effects
+from reducenet_mm.files import (
+    checkpoint_bytes,
+    sha256_file,
+    write_atomically,
+)
 from reducenet_mm.models.checkpoint_checks import check_state_dict
-
-from .files import sha256_file, write_atomically
 
 DATASETS = {10: 'cifar10', 100: 'cifar100'}
 """Number of classes -> the published data set, by MMPretrain's base file."""
@@ -72,11 +73,9 @@ def convert_published(src: str | Path, dst: str | Path) -> ConversionResult:
     config = _config(network)
     _check_fit(config['model'], network, src)
     text = _header(meta['provenance']) + Config(config).pretty_text
-    buffer = io.BytesIO()
-    state = {key: val.clone() for key, val in network.state_dict.items()}
-    torch.save(dict(meta=meta, state_dict=state), buffer)
+    checkpoint = checkpoint_bytes(network.state_dict, meta)
     dst.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically({dst: buffer.getvalue(), config_path: text})
+    write_atomically({dst: checkpoint, config_path: text})
     return ConversionResult(dst, config_path, network)
 
 

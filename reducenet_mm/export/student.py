@@ -18,6 +18,13 @@ from reducenet_mm.datasets.wrapped import innermost
 from reducenet_mm.engine.preflight import no_side_effects, read_weights
 from reducenet_mm.engine.preflight.model_keys import resolve
 from reducenet_mm.engine.toolbox import CLASSIFIERS, scope_of
+from reducenet_mm.files import (
+    check_folder,
+    checkpoint_bytes,
+    json_text,
+    sha256_file,
+    write_folder,
+)
 from reducenet_mm.models.checkpoint_views import (
     ARCHITECTURE,
     is_distill_state_dict,
@@ -25,7 +32,6 @@ from reducenet_mm.models.checkpoint_views import (
 )
 
 from . import forms as student_forms
-from .files import check_folder, json_text, sha256_file, write_folder
 from .forms import (
     EXACT,
     FOLDED,
@@ -33,7 +39,6 @@ from .forms import (
     ONNX,
     WEIGHTS,
     Forms,
-    checkpoint_bytes,
 )
 from .images import ImageSource
 from .onnx_file import require_onnx

@@ -25,8 +25,8 @@ from mmengine.runner.checkpoint import save_checkpoint
 from reducenet_mm.engine.checkpointing import (
     AtomicBackend,
     newest_checkpoint,
-    remove_leftovers,
 )
+from reducenet_mm.files import remove_leftovers
 
 ATOMIC = dict(backend='atomic')
 WRITER = """

@@ -14,7 +14,7 @@ from typing import Any
 from mmengine.config import Config
 
 from reducenet_mm.export import export_student
-from reducenet_mm.export.files import write_folder
+from reducenet_mm.files import write_folder
 
 METRIC = 'accuracy/top1'
 SCRIPT = dict(

@@ -156,7 +156,7 @@ def left(work: Path) -> dict[str, str]:
     paths = [work / 'report.json', work / 'report.md']
     for name in ('student', 'merged'):
         paths += [path for path in (work / name).rglob('*') if path.is_file()]
-    assert not list(work.rglob('*.tmp'))
+    assert not list(work.rglob('*.partial'))
     interruptions = (
         r' --resume \S+| Interrupted and continued: [^.]*\.|"sessions": \d+'
     )

@@ -19,7 +19,7 @@ import pytest
 from reducenet_mm import compat
 from reducenet_mm.engine.checkpointing import newest_checkpoint
 from reducenet_mm.experiments.campaign.ledger import Ledger
-from reducenet_mm.export.files import write_json
+from reducenet_mm.files import write_json
 
 from .training import same_weights, train_teacher
 

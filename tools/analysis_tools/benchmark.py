@@ -34,7 +34,7 @@ from reducenet_mm.experiments.benchmark import (
 from reducenet_mm.experiments.complexity import input_shape
 from reducenet_mm.experiments.latency import BATCH_SIZES, conditions
 from reducenet_mm.experiments.results import versions
-from reducenet_mm.export.files import check_folder, write_json
+from reducenet_mm.files import check_folder, write_json
 
 UNITS = {
     'milliseconds': ('ms', '.3f'),

@@ -24,7 +24,7 @@ from reducenet_mm.engine import launch, preflight
 from reducenet_mm.engine.training import SECTIONS
 from reducenet_mm.experiments.overhead import measure_overhead, without_seeds
 from reducenet_mm.experiments.results import versions
-from reducenet_mm.export.files import write_json
+from reducenet_mm.files import write_json
 
 LOADERS = ('train_dataloader',)
 

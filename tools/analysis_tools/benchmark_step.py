@@ -50,7 +50,7 @@ from reducenet_mm.experiments.results import versions
 from reducenet_mm.experiments.step_cost import MEMORY_MEASURE, TrainingStep
 from reducenet_mm.experiments.step_models import Models, build_variants
 from reducenet_mm.experiments.timing import summarize, time_interleaved
-from reducenet_mm.export.files import write_json
+from reducenet_mm.files import write_json
 
 RATIOS = (
     ('supernet', 'mmrazor'),

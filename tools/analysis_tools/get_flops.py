@@ -29,7 +29,7 @@ from reducenet_mm.experiments.complexity import (
     total,
 )
 from reducenet_mm.experiments.results import versions
-from reducenet_mm.export.files import check_folder, write_json
+from reducenet_mm.files import check_folder, write_json
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

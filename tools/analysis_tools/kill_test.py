@@ -44,7 +44,7 @@ from reducenet_mm.experiments.kills import (
     hit,
 )
 from reducenet_mm.experiments.scalars import scalar_files
-from reducenet_mm.export.files import write_json
+from reducenet_mm.files import write_json
 
 TRAIN = Path(__file__).parents[1] / 'train.py'
 ROUNDS = 4

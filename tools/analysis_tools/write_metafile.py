@@ -17,7 +17,7 @@ from pathlib import Path
 
 from reducenet_mm.engine.launch import usage_errors
 from reducenet_mm.experiments.metafile import metafiles
-from reducenet_mm.export.files import write_atomically
+from reducenet_mm.files import write_atomically
 
 ROOT = Path(__file__).parents[2]
 

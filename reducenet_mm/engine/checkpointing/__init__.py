@@ -3,7 +3,7 @@
 
 from reducenet_mm.models.newest_checkpoint import newest_checkpoint
 
-from .atomic_backend import AtomicBackend, remove_leftovers
+from .atomic_backend import AtomicBackend
 from .settings import keep_two_checkpoints, out_dir_of, settle_resume
 
 __all__ = [
@@ -11,6 +11,5 @@ __all__ = [
     'keep_two_checkpoints',
     'newest_checkpoint',
     'out_dir_of',
-    'remove_leftovers',
     'settle_resume',
 ]

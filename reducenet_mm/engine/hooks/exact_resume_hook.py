@@ -11,8 +11,10 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
-from reducenet_mm.engine.checkpointing import remove_leftovers
+from reducenet_mm.files import remove_leftovers
 from reducenet_mm.registry import HOOKS
+
+from .runner_facts import epoch_length
 
 LOOPS = EpochBasedTrainLoop, IterBasedTrainLoop
 POSITION = 'train_position'
@@ -142,10 +144,7 @@ class ExactResumeHook(Hook):
 def _units(runner: Runner) -> dict[str, int]:
     """Return what an epoch and an iteration of this run are."""
     loop = runner.train_loop
-    length = len(loop.dataloader)
-    if isinstance(loop, EpochBasedTrainLoop):
-        # The dataloader is shorter in an epoch that is being completed.
-        length = loop.max_iters // loop.max_epochs
+    length = epoch_length(runner) or len(loop.dataloader)
     batch = getattr(loop.dataloader.batch_sampler, 'batch_size', 0)
     return dict(
         epoch_length=length, images_per_iteration=batch * get_world_size()

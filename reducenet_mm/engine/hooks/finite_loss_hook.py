@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
 from reducenet_mm.registry import HOOKS
 
 from ..checkpointing import newest_checkpoint, out_dir_of
+from .runner_facts import unwrapped_model
 
 
 @HOOKS.register_module()
@@ -58,8 +58,7 @@ class FiniteLossHook(Hook):
         self, runner: Runner, checkpoint: dict[str, Any]
     ) -> None:
         """Check the weights, which an overflow can spoil before a loss."""
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = unwrapped_model(runner)
         parameters = {name for name, _ in model.named_parameters()}
         state = checkpoint['state_dict']
         bad = [k for k, v in state.items() if _is_bad(v, k in parameters)]

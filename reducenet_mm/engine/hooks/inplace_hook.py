@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from reducenet_mm.registry import HOOKS
+
+from .runner_facts import unwrapped_model
 
 
 @HOOKS.register_module()
@@ -35,7 +36,7 @@ class InplaceHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Refuse a model that has no use for this hook."""
-        self.check_fit(_unwrap(runner.model))
+        self.check_fit(unwrapped_model(runner))
 
     def check_fit(self, model: Any, train_cfg: Any = None) -> None:
         """Raise ``ValueError`` if ``model`` has no use for this hook."""
@@ -53,7 +54,7 @@ class InplaceHook(Hook):
         data_batch: dict | tuple | Sequence | None = None,
     ) -> None:
         """Hand on the seed and the iteration."""
-        _unwrap(runner.model).set_position(
+        unwrapped_model(runner).set_position(
             seed=runner.seed,
             iteration=runner.iter,
             max_iters=runner.max_iters,
@@ -72,7 +73,7 @@ class InplaceHook(Hook):
         outputs: Sequence | None = None,
     ) -> None:
         """Let the teacher answer the same batch."""
-        model = _unwrap(runner.model)
+        model = unwrapped_model(runner)
         assert self._evaluator is not None  # before_val_epoch has run
         # Heads write into the samples that they get: not into the student's.
         batch = copy.deepcopy(data_batch)
@@ -90,7 +91,3 @@ class InplaceHook(Hook):
             if np.ndim(value) == 0:  # some metrics are tables
                 runner.message_hub.update_scalar(f'val/teacher/{name}', value)
         self._evaluator = None
-
-
-def _unwrap(model: Any) -> Any:
-    return model.module if is_model_wrapper(model) else model

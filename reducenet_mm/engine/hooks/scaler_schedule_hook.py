@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import Runner
 from torch import nn
 
 from reducenet_mm.engine.scaler_schedule import (
@@ -26,6 +26,7 @@ from reducenet_mm.models.supernet import (
 )
 from reducenet_mm.registry import HOOKS
 
+from .runner_facts import epoch_length, unwrapped_model
 from .schedule_checks import check_model, check_wrapper
 
 SCALAR = 'train/scaler'
@@ -110,8 +111,7 @@ class ScalerScheduleHook(Hook):
                 student or cannot train this way, or the schedule does not
                 fit into the training.
         """
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = unwrapped_model(runner)
         network = getattr(model, 'architecture', model)
         gates = self._find_gates(network)
         check_model(model, gates, self.schedule.hook)
@@ -124,11 +124,7 @@ class ScalerScheduleHook(Hook):
             runner.model
         ):
             check_wrapper(runner.model, gates, self.schedule.hook)
-        loop, length = runner.train_loop, None
-        if isinstance(loop, EpochBasedTrainLoop):
-            # The dataloader is shorter in an epoch that is being completed.
-            length = loop.max_iters // loop.max_epochs
-        moving = self.moving(network, loop.max_iters, length)
+        moving = self.moving(network, runner.max_iters, epoch_length(runner))
         self._moving = list(moving.values())
         ramps = {unit: ramp for unit, (_, ramp) in moving.items()}
         _log(runner, len(gates), ramps)

@@ -14,9 +14,7 @@ import numpy as np
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import nn
 
 from reducenet_mm.models.supernet import (
     TEACHER,
@@ -24,6 +22,7 @@ from reducenet_mm.models.supernet import (
 )
 from reducenet_mm.registry import HOOKS
 
+from .runner_facts import unwrapped_model
 from .seeded_step_hook import fetch_anew
 
 TEACHER_METRICS = 'supernet_teacher_metrics'
@@ -60,7 +59,7 @@ class SupernetSwitchHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Switch, unless the stage is resumed."""
-        model = _unwrap(runner.model)
+        model = unwrapped_model(runner)
         if not hasattr(model, 'check_ready'):
             runner.logger.warning(
                 f'SupernetSwitchHook does nothing: {type(model).__name__} has '
@@ -106,7 +105,7 @@ class SupernetSwitchHook(Hook):
         loop = runner.val_loop
         if loop is None:
             return {}
-        model = _unwrap(runner.model)
+        model = unwrapped_model(runner)
         model.eval()
         for batch in loop.dataloader:
             data = model.data_preprocessor(batch, False)
@@ -171,10 +170,6 @@ def _unmixed(preprocessor: Any) -> Iterator[Any]:
         yield preprocessor
     finally:
         preprocessor.batch_augments = augments
-
-
-def _unwrap(model: nn.Module) -> Any:
-    return model.module if is_model_wrapper(model) else model
 
 
 def _teacher(model: Any) -> Callable[..., Any]:

@@ -178,7 +178,7 @@ class Crew:
                 records = self.ledger.read()
                 if self.states(records)[cell.name] != OPEN:
                     return True
-                if needed != {FINISHED} and needed:
+                if needed - {FINISHED}:
                     self._block(cell, states)
                 elif not self._finished_before(cell, records):
                     self._start(cell, records, stack.pop_all())

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from reducenet_mm.export.files import write_atomically, write_json
+from reducenet_mm.files import write_atomically, write_json
 
 from ..text import amount
 from .arms import Arm

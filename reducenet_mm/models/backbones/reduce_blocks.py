@@ -54,12 +54,15 @@ class Block:
         zero_init: Whether the branch can start at zero output and still
             learn, ``backbone.zero_init_expand``.
         lora: Whether ``backbone.lora`` can be beside the convolution.
+        pair: Whether the host is two convolutions that merge into one,
+            ``backbone.student_conv`` and ``backbone.inner_norm``.
     """
 
     base: type[BasicBlock]
     build_host: Callable[[nn.Conv2d, HostSettings], Host]
     zero_init: bool = False
     lora: bool = True
+    pair: bool = False
 
     @property
     def out_act(self) -> bool:
@@ -99,7 +102,7 @@ def _sequential(conv: nn.Conv2d, settings: HostSettings) -> Host:
 BLOCKS = {
     'postsum': Block(BasicBlock, _postsum, zero_init=True),
     'parallel': Block(ParallelBlock, _parallel),
-    'sequential': Block(PlainBlock, _sequential, lora=False),
+    'sequential': Block(PlainBlock, _sequential, lora=False, pair=True),
 }
 """Name -> block."""
 
@@ -116,6 +119,7 @@ def check_block(block: str) -> None:
 def check_host_settings(
     block: str,
     student_conv: str,
+    inner_norm: bool,
     lora: Mapping[str, Any] | None,
     zero_init: bool,
 ) -> None:
@@ -125,11 +129,17 @@ def check_host_settings(
             f'backbone.student_conv must be one of {STUDENT_CONVS}, got '
             f'{student_conv!r}.'
         )
-    if block != 'sequential' and student_conv != 'pair':
+    if student_conv != 'pair' and not BLOCKS[block].pair:
         raise ValueError(
-            f'backbone.student_conv={student_conv!r} is for '
-            f"block='sequential' only, got block={block!r}: its student has "
-            'a convolution of its own anyway.'
+            f'backbone.student_conv={student_conv!r} is for block='
+            f'{_blocks_with("pair")} only, got block={block!r}: its student '
+            'has a convolution of its own anyway.'
+        )
+    if not inner_norm and not BLOCKS[block].pair:
+        raise ValueError(
+            'backbone.inner_norm=False is for block='
+            f'{_blocks_with("pair")} only, got block={block!r}: its branches '
+            'have norms wherever backbone.norm_cfg says so.'
         )
     if lora is not None and not BLOCKS[block].lora:
         raise ValueError(

@@ -61,7 +61,17 @@ class ReduceNet(PlainResNet):
         scaler: Which network to start as, in [0, 1].
         zero_init_expand: Start the branches at zero output, so that the
             teacher begins as the student; for growing a trained network,
-            such as a stock checkpoint.
+            such as a stock checkpoint. For the block ``postsum``.
+        lora: Settings of a branch for a third stage, which merges into the
+            first convolution of each block: see :class:`LoraBranch`, with
+            ``kind`` and ``expansion``. None for no such branch. Not for
+            the block ``sequential``.
+        student_conv: What the block ``sequential`` has for a student:
+            ``'pair'``, the teacher's two convolutions, linear at scaler 0;
+            ``'merged'`` or ``'fresh'``, one new convolution, which begins
+            as the two merged or anew.
+        inner_norm: Whether a norm follows the first convolution of the
+            block ``sequential``.
         deploy: Build the deployed student alone, see :class:`PlainResNet`;
             ``scaler`` and the settings of branches have no effect then.
 
@@ -105,7 +115,9 @@ class ReduceNet(PlainResNet):
         check_block(block)
         check_expansion(expansion)
         check_scaler(scaler)
-        check_host_settings(block, student_conv, lora, zero_init_expand)
+        check_host_settings(
+            block, student_conv, inner_norm, lora, zero_init_expand
+        )
         self.block_name = block
         super().__init__(
             depth,

@@ -1,15 +1,22 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""Files that are either written completely or not at all."""
+"""Files that are either written completely or not at all.
+
+Checkpoints, exported networks and reports are all written here.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 
 def sha256_file(path: str | Path) -> str:
@@ -21,13 +28,18 @@ def sha256_file(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+LEFTOVER_SUFFIX = '.partial'
+"""Ends the temporary names; one is left behind only by a kill."""
+
+
 def write_atomically(
     files: Mapping[Path, bytes | str], remove: Iterable[Path] = ()
 ) -> None:
-    """Write to temporary names beside the files, sync, then rename all.
+    """Write to temporary names beside the files, sync, then rename each.
 
-    Whoever reads a file meanwhile, or after a kill, sees either what it
-    held before or all of its new content.
+    Whoever reads a file meanwhile, or after a kill or a power cut, sees
+    either what it held before or all of its new content. A kill between two
+    renames leaves new files beside old ones.
 
     Args:
         files: Content by path; text is written as UTF-8.
@@ -36,10 +48,10 @@ def write_atomically(
 
     Raises:
         OSError: If a folder cannot be written or the disk is full; no file
-            has changed then.
+            has changed then, unless it was a renaming that failed.
     """
     temporary = {
-        path: path.with_name(f'{path.name}.{os.getpid()}.tmp')
+        path: path.with_name(f'{path.name}.{os.getpid()}{LEFTOVER_SUFFIX}')
         for path in files
     }
     try:
@@ -55,7 +67,32 @@ def write_atomically(
             os.replace(written, path)
     finally:
         for written in temporary.values():
-            written.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                written.unlink(missing_ok=True)
+    for folder in {path.parent for path in files}:
+        _sync_folder(folder)
+
+
+def remove_leftovers(folder: str | Path) -> list[Path]:
+    """Remove the temporary files of killed processes and return their paths.
+
+    Args:
+        folder: Where no other process writes now.
+    """
+    leftovers = sorted(Path(folder).glob(f'*{LEFTOVER_SUFFIX}'))
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return leftovers
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the renaming last through a power cut, where that is possible."""
+    with contextlib.suppress(OSError):  # not every system opens folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_folder(
@@ -63,7 +100,7 @@ def write_folder(
     files: Mapping[str, bytes | str],
     obsolete: Collection[str] = (),
 ) -> dict[str, Path]:
-    """Write files that belong together into one folder, all or none.
+    """Write files that belong together into one folder.
 
     Args:
         folder: Created if it is not there.
@@ -75,8 +112,8 @@ def write_folder(
         Path by name.
 
     Raises:
-        OSError: If it cannot be written or the disk is full; no file has
-            changed then, and no folder is left behind.
+        OSError: As by :func:`write_atomically`; no folder is left behind
+            that was not there.
     """
     folder = Path(folder)
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -99,6 +136,16 @@ def write_folder(
                 path.rmdir()
         raise
     return paths
+
+
+def checkpoint_bytes(
+    state: Mapping[str, Tensor], meta: Mapping[str, Any]
+) -> bytes:
+    """Return a checkpoint of tensors and plain values, as bytes."""
+    buffer = io.BytesIO()
+    weights = {key: value.clone() for key, value in state.items()}
+    torch.save(dict(meta=dict(meta), state_dict=weights), buffer)
+    return buffer.getvalue()
 
 
 def json_text(value: Any) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reducenet_mm.export.files import (
+from reducenet_mm.files import (
     sha256_file,
     write_atomically,
     write_folder,
@@ -30,6 +30,16 @@ def test_one_failure_leaves_all_files_as_they_were(tmp_path: Path) -> None:
         write_atomically({kept: 'new', tmp_path / 'no' / 'folder': 'x'})
     assert kept.read_text() == 'old'
     assert list(tmp_path.iterdir()) == [kept]
+
+
+def test_a_failed_renaming_leaves_whole_files_only(tmp_path: Path) -> None:
+    first, folder = tmp_path / 'first', tmp_path / 'second'
+    first.write_text('old')
+    folder.mkdir()
+    with pytest.raises(OSError):
+        write_atomically({first: 'new', folder: 'x'})
+    assert first.read_text() == 'new'  # as its docstring says
+    assert sorted(tmp_path.iterdir()) == [first, folder]
 
 
 def test_json_without_a_standard_form_is_refused(tmp_path: Path) -> None:
