@@ -83,7 +83,9 @@ def schedule_options(cfg: Config, periods: Sequence[int]) -> dict[str, Any]:
     entries = list(schedulers or ()) if is_list else [schedulers]
     options: dict[str, Any] = {'train_cfg.max_epochs': sum(periods)}
     for index, entry in enumerate(entries):
-        if entry['type'].rpartition('.')[2] != SCHEDULE:
+        kind = entry['type']
+        name = kind if isinstance(kind, str) else kind.__name__
+        if name.rpartition('.')[2] != SCHEDULE:
             continue
         first = periods[0] - int(entry.get('begin', 0))
         if first < 1 or not entry.get('by_epoch', True):

@@ -14,12 +14,9 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from mmpretrain.models.utils.batch_augments import RandomBatchAugment
-from mmpretrain.structures import DataSample
 
 from reducenet_mm import set_scaler
 from reducenet_mm.engine import SupernetSwitchHook
-from reducenet_mm.engine.hooks.supernet_switch_hook import recalibrate
 from reducenet_mm.models.supernet import student_norms
 
 CONFIGS = 'configs/reducenet/digits/'
@@ -188,75 +185,6 @@ def test_a_run_without_validation_switches_too(teacher, tmp_path):
     assert runner.epoch == 1
 
 
-def test_recalibration_averages_batches_of_the_executed_norms(
-    classifier_cfg, classifier
-):
-    algorithm = _algorithm(classifier_cfg, classifier)
-    batches = [
-        dict(
-            inputs=list(torch.randint(0, 255, (4, 3, 8, 8)).byte()),
-            data_samples=None,
-        )
-        for _ in range(3)
-    ]
-    before = copy.deepcopy(algorithm.state_dict())
-    stem = algorithm.architecture.backbone.bn1
-    seen: list[torch.Tensor] = []
-    handle = stem.register_forward_pre_hook(
-        lambda _, args: seen.append(args[0].detach())
-    )
-    recalibrate(algorithm, batches, num_batches=2)
-    handle.remove()
-    assert len(seen) == 2
-    by_hand = torch.stack([x.mean((0, 2, 3)) for x in seen]).mean(0)
-    torch.testing.assert_close(stem.running_mean, by_hand)
-    by_hand = torch.stack([x.var((0, 2, 3)) for x in seen]).mean(0)
-    torch.testing.assert_close(stem.running_var, by_hand)
-    changed = {
-        k
-        for k, v in algorithm.state_dict().items()
-        if not torch.equal(v, before[k])
-    }
-    assert changed == {
-        f'architecture.{norm}.{buffer}'
-        for norm, _ in student_norms(algorithm.architecture)
-        for buffer in ('running_mean', 'running_var', 'num_batches_tracked')
-    }
-    assert stem.momentum == 0.1
-
-
-def test_recalibration_mixes_no_images(classifier_cfg, classifier):
-    pixels = torch.randint(0, 255, (4, 3, 8, 8)).byte()
-    samples = [DataSample().set_gt_label(label) for label in range(4)]
-    batch = dict(inputs=list(pixels), data_samples=samples)
-    means = []
-    for mix in (None, RandomBatchAugment([dict(type='Mixup', alpha=1.0)])):
-        algorithm = _algorithm(classifier_cfg, classifier)
-        algorithm.data_preprocessor.to_onehot = True
-        algorithm.data_preprocessor.batch_augments = mix
-        recalibrate(algorithm, [batch], num_batches=1)
-        assert algorithm.data_preprocessor.batch_augments is mix
-        means.append(algorithm.architecture.backbone.bn1.running_mean)
-    assert torch.equal(*means)
-    augmented = algorithm.data_preprocessor(batch, True)['inputs']
-    assert not torch.equal(augmented, pixels.float())
-
-
-def _algorithm(classifier_cfg, classifier):
-    from mmrazor.registry import MODELS
-
-    algorithm = MODELS.build(
-        dict(
-            _scope_='mmrazor',
-            type='SupernetDistill',
-            architecture=classifier_cfg(),
-            norm_stats='recalibrated',
-        )
-    )
-    algorithm.load_teacher(classifier.state_dict())
-    return algorithm
-
-
 def test_a_bad_number_of_samples_is_refused():
     with pytest.raises(ValueError, match='recalib_samples must be >= 1'):
         SupernetSwitchHook(recalib_samples=0)
@@ -293,22 +221,34 @@ class FirstImages(Hook):
             self.images = data_batch['inputs'].clone()
 
 
-def test_recalibration_takes_no_images_from_the_training(teacher, tmp_path):
-    """By iterations, a persistent worker has one order for both."""
+@pytest.mark.parametrize('sampler', ['SeededSampler', 'InfiniteSampler'])
+def test_recalibration_takes_no_images_from_the_training(
+    sampler, teacher, tmp_path
+):
+    """By iterations, and left early InfiniteSampler would be at its end."""
     seen = []
-    for workers in (0, 1):
+    pipeline = [dict(type='SeedSample'), dict(type='PackInputs')]
+    for norm_stats, workers in (
+        ('live', 0),
+        ('recalibrated', 0),
+        ('recalibrated', 1),
+    ):
         runner = run(
             'student',
-            tmp_path / str(workers),
+            tmp_path / f'{norm_stats}{workers}',
             **{
                 'model.teacher_ckpt': str(teacher[0]),
-                'model.norm_stats': 'recalibrated',
+                'model.norm_stats': norm_stats,
                 'train_cfg': dict(
                     _delete_=True, by_epoch=False, max_iters=1, val_interval=1
                 ),
                 'param_scheduler': None,
                 'train_dataloader.num_workers': workers,
                 'train_dataloader.persistent_workers': workers > 0,
+                'train_dataloader.sampler.type': sampler,
+                'train_dataloader.dataset.pipeline': pipeline[
+                    sampler == 'InfiniteSampler' :
+                ],
                 'custom_hooks': [
                     dict(type='SupernetSwitchHook', recalib_samples=512),
                     dict(type='FirstImages'),
@@ -316,4 +256,6 @@ def test_recalibration_takes_no_images_from_the_training(teacher, tmp_path):
             },
         )
         seen += [h.images for h in runner.hooks if isinstance(h, FirstImages)]
-    assert torch.equal(*seen)
+    first, *others = seen
+    assert len(others) == 2
+    assert all(torch.equal(first, other) for other in others)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.optim.scheduler import CosineRestartLR
 from mmengine.runner import Runner
 
 from reducenet_mm.experiments.budget import (
@@ -36,6 +37,16 @@ def test_epochs_are_rounded_and_the_ratio_is_told(
     budget: float, per_epoch: float, epochs: int, ratio: float
 ) -> None:
     assert matched_epochs(budget, per_epoch) == (epochs, ratio)
+
+
+def test_a_scheduler_may_be_a_class_of_a_lazy_config() -> None:
+    cfg = Config.fromfile(PLAIN)
+    cfg.param_scheduler = dict(COSINE, type=CosineRestartLR)
+    assert schedule_options(cfg, [7]) == {
+        'train_cfg.max_epochs': 7,
+        'param_scheduler.periods': [7],
+        'param_scheduler.restart_weights': [1],
+    }
 
 
 def test_a_budget_must_be_positive() -> None:

@@ -83,6 +83,32 @@ def test_a_teachers_forward_is_counted_once() -> None:
     assert step(with_teacher, 2) - step(alone, 2) == 2 * FORWARD
 
 
+@pytest.mark.parametrize(
+    ('conv', 'once'),
+    [
+        (nn.Conv2d(8, 8, 3, padding=1, groups=8), 36 * 8 * 9),
+        (nn.Conv2d(8, 4, 3, stride=2, padding=1, groups=2), 9 * 4 * (4 * 9)),
+        # Each of the 6x6 inputs is spread over 3x3 outputs.
+        (nn.ConvTranspose2d(8, 4, 3, groups=4), 36 * 8 * (1 * 9)),
+        (nn.Conv2d(8, 8, 3, padding=1), 36 * 8 * (8 * 9)),
+    ],
+)
+def test_groups_are_counted_backward_as_forward(
+    conv: nn.Module, once: int
+) -> None:
+    class Net(BaseModel):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.conv = nn.Conv2d(3, 8, 1), conv
+
+        def forward(self, inputs: Tensor, samples: Any, mode: str) -> Any:
+            return dict(loss=self.conv(self.first(inputs)).sum())
+
+    first = 36 * 3 * 8
+    # Images need no gradient; for the second, all three products are alike.
+    assert step(Net(), images=2) == 2 * (2 * first + 3 * once)
+
+
 def test_counting_leaves_weights_and_gradients_alone() -> None:
     model = SmallNet()
     before = {k: v.clone() for k, v in model.named_parameters()}

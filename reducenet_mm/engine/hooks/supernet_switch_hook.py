@@ -22,8 +22,7 @@ from reducenet_mm.models.supernet import (
 )
 from reducenet_mm.registry import HOOKS
 
-from .runner_facts import unwrapped_model
-from .seeded_step_hook import fetch_anew
+from .runner_facts import loader_of_its_own, unwrapped_model
 
 TEACHER_METRICS = 'supernet_teacher_metrics'
 """Key in the message hub, so that a resumed run knows them too."""
@@ -77,12 +76,11 @@ class SupernetSwitchHook(Hook):
             runner.message_hub.update_info(TEACHER_METRICS, teacher)
             measured = {'teacher': teacher, **measured}
         if model.norm_stats == 'recalibrated':
-            loader = runner.train_dataloader
+            loader = loader_of_its_own(runner)
             # A batch sampler, as MMDetection's configs have, knows its own.
             size = loader.batch_size or loader.batch_sampler.batch_size
             batches = ceil(self.recalib_samples / (size * get_world_size()))
             recalibrate(model, loader, batches)
-            fetch_anew(runner.train_loop)
             measured['student_recalibrated'] = self._validate(runner, student)
         _log_switch(runner, measured)
 
@@ -122,9 +120,13 @@ def recalibrate(model: Any, loader: Iterable[Any], num_batches: int) -> None:
     """Re-estimate the statistics of the student's norms (``moving_norms``).
 
     They become the averages, over batches and processes, of the batches'
-    means and variances ("Rethinking Batch in BatchNorm", 2021, section 3).
-    In place; nothing else of the model changes. Norms that predicting does
-    not execute, such as those of an auxiliary head, keep what they have.
+    means and variances. In place; nothing else of the model changes. Norms
+    that predicting does not execute, such as those of an auxiliary head,
+    keep what they have.
+
+    Source: "Rethinking Batch in BatchNorm" (2021), section 3, as MMPretrain's
+    ``update_bn_stats``. We deviate in that buffers stay the same tensors and
+    that norms which were not executed are left alone.
 
     Args:
         model: The algorithm, not wrapped.

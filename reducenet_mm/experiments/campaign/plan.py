@@ -18,6 +18,7 @@ from ..cost import (
     NetworkSize,
     TrainingCost,
     deployed_model,
+    fading_hooks,
     measure_training,
     network_size,
 )
@@ -167,18 +168,22 @@ def _plan(
 ) -> PlannedArm:
     options = dict(arm.options)
     cfg = _merged(arm, options)
+    if arm.epochs is not None:  # which a schedule may be a part of
+        options.update(schedule_options(cfg, [arm.epochs]))
+        cfg = _merged(arm, options)
     cost, size = _measure(cfg, measured)
     needed = sum(
         planned[name].own_multiply_adds
         for name in needed_arms(campaign.arms, arm.name)
     )
     ratio = None
-    periods = [run_epochs(cfg) if arm.epochs is None else arm.epochs]
+    periods = [run_epochs(cfg)]
     total = arm.budget
     if arm.match is not None:
         total = arm.times * planned[arm.match].total_multiply_adds
     if total is not None:
         _check_budget(arm, total, needed)
+        _check_fading(cfg)
         periods[0], _ = matched_epochs(total - needed, cost.per_epoch)
         ratio = (periods[0] * cost.per_epoch + needed) / total
         if arm.restart_after is not None:
@@ -186,7 +191,7 @@ def _plan(
             periods = restart_periods(
                 periods[0], before - needed, total - needed
             )
-    if arm.epochs is not None or total is not None:
+    if total is not None:
         options.update(schedule_options(cfg, periods))
         cfg = _merged(arm, options)
     return PlannedArm(
@@ -212,6 +217,20 @@ def _check_budget(arm: Arm, total: float, needed: float) -> None:
             'multiply-adds are spent by what this arm needs '
             f'({", ".join(arm.needs.values())}: {needed:.3g}).'
         )
+
+
+def _check_fading(cfg: Config) -> None:
+    """Refuse what costs another share of a training of another length."""
+    for hook in fading_hooks(cfg):
+        schedule = hook.schedule
+        if (schedule.begin, schedule.end) != (0, None):
+            raise ValueError(
+                f'{schedule.hook}(begin={schedule.begin}, '
+                f'end={schedule.end}) with `match` or `budget`: the length '
+                'follows from the cost, and the cost of fading branches from '
+                'the length. Leave `begin` and `end` out, for half of the '
+                'training, or set `epochs` of the arm.'
+            )
 
 
 def _merged(arm: Arm, options: Mapping[str, Any]) -> Config:
