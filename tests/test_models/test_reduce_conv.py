@@ -282,3 +282,20 @@ def test_fusing_at_scaler_0_is_exact_and_ends_the_teacher():
     with pytest.raises(RuntimeError, match='only the student is left'):
         set_scaler(net, 1.0)
     assert net[0].scaler == 0
+
+
+@pytest.mark.parametrize('scaler', [1.0, 0.5, 0.0])
+def test_assigned_parameters_are_loaded_for_all_views(scaler):
+    """`load_state_dict(assign=True)` is no folded norm."""
+    net, other = ReduceConv2d(3, 4, 3), ReduceConv2d(3, 4, 3)
+    set_scaler(net, scaler)
+    net.load_state_dict(other.state_dict(), assign=True)
+    assert net.scaler == scaler and not net.refitted
+    x = torch.randn(2, 3, 7, 7)
+    for value in (1.0, 0.0):
+        set_scaler(net, value)
+        set_scaler(other, value)
+        assert torch.equal(net(x), other(x))
+    set_scaler(net, 1.0)
+    with pytest.raises(RuntimeError, match='branch is active'):
+        net.weight = nn.Parameter(torch.zeros_like(net.weight))

@@ -232,6 +232,13 @@ def test_a_lora_stage_trains_the_lora_alone(build, classifier):
             'head.fc.weight and 1 more parameters would stay at their random',
         ),
         (
+            dict(
+                reuse=dict(freeze=['main_conv']),
+                backbone=dict(block='sequential', student_conv='fresh'),
+            ),
+            "conv1.weight and 5 more .*student_conv='fresh' leaves them out",
+        ),
+        (
             dict(reuse=dict(inherit=[]), backbone=dict(frozen_stages=1)),
             'backbone.frozen_stages freezes them',
         ),

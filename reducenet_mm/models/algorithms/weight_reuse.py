@@ -98,14 +98,15 @@ class WeightReuse:
                 'backbone.frozen_stages freeze every parameter of the '
                 "student. With 'all' it needs backbone.lora."
             )
-        random = [n for n in fresh if n in params and n not in trained]
+        new = {*fresh, *_never_inherited(architecture)}
+        random = [n for n in params if n in new and n not in trained]
         if random:
             raise ValueError(
                 f'{random[0]} and {len(random) - 1} more parameters would '
-                f'stay at their random start: {INHERIT}={self.inherit!r} '
-                f'leaves them out, and {FREEZE}={self.freeze!r} or '
-                'backbone.frozen_stages freezes them. Inherit what is '
-                'frozen, or train it.'
+                f'stay at their random start: {INHERIT}={self.inherit!r} or '
+                f"backbone.student_conv='fresh' leaves them out, and {FREEZE}="
+                f'{self.freeze!r} or backbone.frozen_stages freezes them. '
+                'Inherit what is frozen, or train it.'
             )
         for name, param in params.items():
             param.requires_grad_(name in trained)
@@ -140,6 +141,16 @@ class WeightReuse:
         )
 
 
+def _never_inherited(architecture: nn.Module) -> set[str]:
+    """Return the parameters of new convolutions that begin anew."""
+    return {
+        f'{name}.{key}'
+        for name, host in hosts(architecture)
+        if not host.inherits
+        for key, _ in host.named_parameters(recurse=False)
+    }
+
+
 def describe_reuse(architecture: nn.Module, fresh: Collection[str]) -> str:
     """Say how much of the student is inherited, fresh, trained, frozen."""
     student = {
@@ -153,13 +164,7 @@ def describe_reuse(architecture: nn.Module, fresh: Collection[str]) -> str:
         return f'{len(sizes)} tensors ({sum(sizes):,} parameters)'
 
     trained = {n for n, param in student.items() if param.requires_grad}
-    own = {
-        f'{name}.{key}'
-        for name, host in hosts(architecture)
-        if not host.inherits
-        for key, _ in host.named_parameters(recurse=False)
-    }
-    own.update(fresh)
+    own = {*fresh, *_never_inherited(architecture)}
     new = {name for name in student if name in own or is_lora_key(name)}
     inherited = count(p for n, p in student.items() if n not in new)
     started = count(p for n, p in student.items() if n in new)

@@ -20,6 +20,7 @@ class HostConv2d(Gated, Host, nn.Conv2d):
     gate = 'expand'
     scaler: float = 1.0
     refitted: bool = False
+    _loading: bool = False
 
     def register_parameter(
         self, name: str, param: nn.Parameter | None
@@ -34,7 +35,8 @@ class HostConv2d(Gated, Host, nn.Conv2d):
         Raises:
             RuntimeError: If a branch is active.
         """
-        if 'expand' in self._modules and name in ('weight', 'bias'):
+        main = not self._loading and name in ('weight', 'bias')
+        if main and 'expand' in self._modules:
             lora = self._modules.get('lora')
             lora_on = isinstance(lora, Gated) and lora.scaler != 0
             if self.scaler != 0 or lora_on:
@@ -49,6 +51,14 @@ class HostConv2d(Gated, Host, nn.Conv2d):
                 )
             self.refitted = True
         super().register_parameter(name, param)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        # With assign=True the parameters are replaced, all of the views.
+        self._loading = True
+        try:
+            super()._load_from_state_dict(*args)
+        finally:
+            self._loading = False
 
     def keep_only(self, conv: nn.Conv2d) -> None:
         """Take over the parameters of ``conv`` and drop the branches."""
