@@ -85,6 +85,15 @@ def test_bad_settings_elsewhere_in_the_model(
         assert part in line
 
 
+def test_arguments_of_mmrazors_algorithm_have_become_others(
+    make_config, refuse
+):
+    path = make_config(teacher=Path('none.pth'))
+    option = 'model.calculate_student_loss=False'
+    line = refuse(path, '--cfg-options', option)
+    assert "Instead, set loss_weight=0 in the head's loss. Sup" in line
+
+
 class Plant:
     """Pickles as a call that leaves a file behind."""
 

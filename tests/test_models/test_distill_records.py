@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
+from mmpretrain.engine.hooks import SwitchRecipeHook
+from mmpretrain.models.losses import LabelSmoothLoss
 
 from tests.test_models.distillation import batch, soft_labels
 
@@ -41,3 +44,37 @@ def test_a_record_that_is_not_made_is_named(build, recorder, index, said):
         algorithm.loss(*batch())
     assert 'loss_forward_mappings.loss_kl.preds_T' in str(error.value)
     assert said in str(error.value)
+
+
+def test_a_source_that_is_not_there_is_told_what_is(build):
+    distiller = soft_labels()
+    distiller['student_recorders']['logits']['source'] = 'head.layers.fc'
+    with pytest.raises(ValueError) as error:
+        build(distiller=distiller)
+    assert '"head.layers.fc" is not in the model.' in str(error.value)
+    assert 'last linear layer, ' in str(error.value)
+    assert '"head.fc"' in str(error.value)
+
+
+def test_connectors_that_must_know_a_teacher_network_are_refused(build):
+    distiller = soft_labels()
+    distiller['connectors'] = dict(
+        margin=dict(type='OFDTeacherConnector'),
+        fits=dict(type='ConvModuleConnector', in_channel=16, out_channel=16),
+    )
+    with pytest.raises(ValueError, match='margin: .*Overhaul.*features.py'):
+        build(distiller=copy.deepcopy(distiller))
+    del distiller['connectors']['margin']
+    assert build(distiller=distiller).distiller.connectors
+
+
+def test_hooks_that_change_the_loss_reach_the_head(build):
+    """MMPretrain's ``SwitchRecipeHook`` looks for ``model.head``."""
+    algorithm = build(distiller=soft_labels())
+    SwitchRecipeHook._switch_loss(
+        SimpleNamespace(model=algorithm), LabelSmoothLoss(0.1, 5)
+    )
+    head = algorithm.architecture.head
+    assert isinstance(head.loss_module, LabelSmoothLoss)
+    assert 'loss' in str(algorithm.loss(*batch()).keys())
+    assert not [k for k in algorithm.state_dict() if k.startswith('head.')]

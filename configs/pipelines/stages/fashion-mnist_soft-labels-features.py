@@ -15,5 +15,5 @@ model = dict(
     norm_stats='live',
     distiller=_base_.distiller,
 )
-custom_hooks = _base_.student_hooks
+custom_hooks = [*_base_.get('custom_hooks', []), *_base_.student_hooks]
 optim_wrapper = _base_.student_optim_wrapper

@@ -11,4 +11,4 @@ model = dict(
     architecture=_base_.model,
     **_base_.inplace,
 )
-custom_hooks = _base_.inplace_hooks
+custom_hooks = [*_base_.get('custom_hooks', []), *_base_.inplace_hooks]

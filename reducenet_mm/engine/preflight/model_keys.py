@@ -150,6 +150,9 @@ def check_model_keys(nodes: Sequence[Node]) -> None:
 def _unknown_key(node: Node, name: str, value: Any, known: set[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f'Did you mean {near[0]!r}? ' if near else ''
+    replaced = getattr(node.target, 'replaced', {}).get(name)
+    if replaced is not None:
+        hint = f'Instead, {replaced}. '
     return (
         f'unknown key {node.key}.{name}={value!r}. {hint}'
         f'{node.cfg["type"]} takes: {", ".join(sorted(known))}.'

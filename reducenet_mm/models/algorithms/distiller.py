@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mmengine.logging import print_log
+from mmrazor.models.architectures.connectors import OFDTeacherConnector
 from mmrazor.models.distillers import ConfigurableDistiller
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
@@ -33,9 +34,13 @@ def build_distiller(
     distiller = MODELS.build(config)
     _check_labels(distiller, data_preprocessor)
     _check_reach(distiller, architecture)
+    _check_connectors(distiller)
     _warn_of_the_last_stage(distiller, architecture)
-    distiller.prepare_from_student(architecture)
-    distiller.prepare_from_teacher(architecture)
+    try:
+        distiller.prepare_from_student(architecture)
+        distiller.prepare_from_teacher(architecture)
+    except AssertionError as error:  # a recorder's source
+        raise ValueError(f'{error}{_last_linear(architecture)}') from error
     return distiller
 
 
@@ -177,6 +182,34 @@ def _check_reach(
             'its losses have no gradient. Train more, record a layer of the '
             'head such as `head.fc`, or set model.distiller=None.'
         )
+
+
+def _check_connectors(distiller: ConfigurableDistiller) -> None:
+    """Refuse a connector that would have to be told of the teacher first."""
+    for name, connector in distiller.connectors.items():
+        if isinstance(connector, OFDTeacherConnector):
+            raise ValueError(
+                f'model.distiller.connectors.{name}: OFDTeacherConnector '
+                'reads its margins from a teacher that is a network of its '
+                "own. Use MMRazor's OverhaulFeatureDistillation with two "
+                'networks, or another loss of features, such as L2Loss '
+                '(preset: configs/_base_/distill/features.py).'
+            )
+
+
+def _last_linear(architecture: nn.Module) -> str:
+    """Say what to record for soft labels, if there is anything."""
+    names = [
+        name
+        for name, module in architecture.named_modules()
+        if isinstance(module, nn.Linear)
+    ]
+    if not names:
+        return ''
+    return (
+        f' Its last linear layer, what soft labels record, is "{names[-1]}": '
+        'set `source` of both recorders.'
+    )
 
 
 def _warn_of_the_last_stage(

@@ -92,6 +92,14 @@ class SharedSupernet(BaseAlgorithm):
             self.architecture, inputs, data_samples, mode=mode
         )
 
+    @property
+    def head(self) -> nn.Module:
+        """The architecture's head, for hooks that change what it does.
+
+        Such as MMPretrain's ``SwitchRecipeHook``, which changes its loss.
+        """
+        return self.architecture.head
+
     def extract_feat(self, *args: Any, **options: Any) -> Any:
         """Return the architecture's features, as MMPretrain's tools ask.
 

@@ -8,7 +8,7 @@ DDP there) and loads in ``init_weights``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
@@ -94,6 +94,16 @@ class SupernetDistill(SharedSupernet):
         ValueError: If an argument is not one of those above, or they make
             no sense together.
     """
+
+    replaced: ClassVar[dict[str, str]] = dict(
+        teacher='leave it out: `architecture` at scaler 1 is the teacher',
+        teacher_trainable='leave it out: the teacher is fixed, and both '
+        'networks train in InplaceDistill',
+        teacher_norm_eval='leave it out: the teacher is in eval mode',
+        student_trainable='say in model.reuse.freeze what does not train',
+        calculate_student_loss="set loss_weight=0 in the head's loss",
+    )
+    """What has become of MMRazor's arguments, for whoever comes from there."""
 
     def __init__(
         self,

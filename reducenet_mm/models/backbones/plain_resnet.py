@@ -208,7 +208,7 @@ def check_depth(depth: int) -> None:
             f'{sorted(PlainResNet.arch_settings)}. Networks of bottlenecks, '
             'such as ResNet-50, are grafted: backbone=dict(type='
             "'GraftedBackbone', backbone=dict(type='mmpretrain.ResNet', "
-            "depth=50), targets='block_first_conv')."
+            r"depth=50), targets=r'layer\d\.\d+\.conv2')."
         )
 
 
