@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ def holdout_split(
     val_size: int,
     seed: int = 0,
     train_size: int | None = None,
+    stratified: bool = False,
 ) -> BaseDataset:
     """Build a training set and keep one part of it, in place.
 
@@ -41,6 +43,11 @@ def holdout_split(
         seed: Seed of the split. Defaults to 0.
         train_size: Number of images to train on. Defaults to None, which
             means all that are not held out. Ignored by ``part='val'``.
+        stratified: Whether classes have the same shares in a part as in the
+            whole; a class of two images or more is in both parts. Defaults
+            to False, which means that all classes have equally many: where
+            they are not equally large, only as many images can be held out
+            as the scarcest class allows.
 
     Returns:
         The inner data set, fully initialised, with fewer images.
@@ -69,7 +76,9 @@ def holdout_split(
             f'part={part!r}. Correct the config key `{_KEY}.part`.'
         )
     built = _build(dataset)
-    kept = holdout_indices(_labels(built), part, val_size, seed, train_size)
+    kept = holdout_indices(
+        _labels(built), part, val_size, seed, train_size, stratified
+    )
     built.get_subset_(kept.tolist())
     return built
 
@@ -80,6 +89,7 @@ def holdout_indices(
     val_size: int,
     seed: int = 0,
     train_size: int | None = None,
+    stratified: bool = False,
 ) -> np.ndarray:
     """Return the ascending indices of one part of a training set.
 
@@ -87,8 +97,8 @@ def holdout_indices(
     (whose stream NumPy keeps stable across versions). The first ones of each
     class are held out; the next ones are trained on. So the parts are
     disjoint, without ``train_size`` they are together the whole set, and a
-    smaller size of a part is contained in a larger one. Sizes that the
-    number of classes does not divide give the first classes one image more.
+    smaller size of a part is contained in a larger one. Sizes that cannot be
+    divided as they should be give the first classes one image more.
 
     Args:
         labels: Classes, int, shape (N, ).
@@ -97,6 +107,8 @@ def holdout_indices(
         seed: Seed of the permutations. Defaults to 0.
         train_size: Number of images of the train part. Defaults to None,
             which means all that are left.
+        stratified: Whether shares of a part are those of the whole instead
+            of equal ones.
 
     Returns:
         Indices into ``labels``, int, shape (size of the part, ).
@@ -108,8 +120,9 @@ def holdout_indices(
     rng = np.random.RandomState(seed)
     classes = [np.flatnonzero(labels == name) for name in np.unique(labels)]
     orders = [rng.permutation(members) for members in classes]
+    quota = _proportional_quota if stratified else _equal_quota
     # Each class keeps at least one image to train on.
-    val_quota = _quota(
+    val_quota = quota(
         'val_size', val_size, [len(order) - 1 for order in orders]
     )
     if part == 'val':
@@ -117,7 +130,7 @@ def holdout_indices(
     else:
         kept = [order[n:] for order, n in zip(orders, val_quota, strict=True)]
         if train_size is not None:
-            train_quota = _quota(
+            train_quota = quota(
                 'train_size', train_size, [len(order) for order in kept]
             )
             kept = [
@@ -126,7 +139,7 @@ def holdout_indices(
     return np.sort(np.concatenate(kept))
 
 
-def _quota(key: str, size: int, available: list[int]) -> list[int]:
+def _equal_quota(key: str, size: int, available: list[int]) -> list[int]:
     """Divide ``size`` images evenly among classes.
 
     Args:
@@ -148,14 +161,51 @@ def _quota(key: str, size: int, available: list[int]) -> list[int]:
         size,
         count,
         largest,
-        'a class-balanced part, at least one image of each class',
+        'a class-balanced part, at least one image of each class; '
+        'stratified=True divides classes that are not equally large',
     )
     share, extra = divmod(int(size), count)
     return [share + (index < extra) for index in range(count)]
 
 
+def _proportional_quota(
+    key: str, size: int, available: list[int]
+) -> list[int]:
+    """Divide ``size`` images by what the classes have.
+
+    Args:
+        key: Name of the argument, for the error.
+        size: Number of images.
+        available: Largest possible share of each class.
+
+    Returns:
+        The share of each class, at least 1 where one is available, and
+        never smaller where ``size`` is larger.
+
+    Raises:
+        ValueError: If ``size`` is not an int from the number of classes to
+            all that is available.
+
+    Source:
+        The divisor method of Webster and Sainte-Lague: the next image goes
+        to the class with the most images for each half of its share.
+    """
+    shares = [min(1, count) for count in available]
+    what = 'a stratified part, one image of each class that has two'
+    _check_int(key, size, max(1, sum(shares)), sum(available), what)
+    queue = [(-n / 3, index) for index, n in enumerate(available) if n > 1]
+    heapq.heapify(queue)
+    for _ in range(int(size) - sum(shares)):
+        _, index = heapq.heappop(queue)
+        shares[index] += 1
+        if shares[index] < available[index]:
+            next_ = -available[index] / (2 * shares[index] + 1)
+            heapq.heappush(queue, (next_, index))
+    return shares
+
+
 def _largest_balanced(available: list[int]) -> int:
-    """Return the most images that `_quota` can spread over the classes."""
+    """Return the most images that can be spread evenly over the classes."""
     count, least = len(available), min(available)
     # One image more goes to the first classes, up to the scarcest one.
     return least * count + available.index(least)

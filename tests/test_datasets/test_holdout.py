@@ -70,6 +70,29 @@ def test_unequal_classes_and_gaps_in_their_numbers():
         holdout_indices(labels, 'train', 5, train_size=9)
 
 
+def test_stratified_parts_have_the_shares_of_the_whole():
+    labels = np.repeat([0, 1, 2, 3], [500, 400, 6, 1])
+    settings = dict(seed=1, stratified=True)
+    val = holdout_indices(labels, 'val', 90, **settings)
+    train = holdout_indices(labels, 'train', 90, **settings)
+    together = np.sort(np.concatenate([val, train]))
+    np.testing.assert_array_equal(together, np.arange(len(labels)))
+    # One of 2, at least; then 499 to 399 share 89 as 49.46 to 39.54. The one
+    # image of 3 is trained on.
+    assert np.bincount(labels[val], minlength=4).tolist() == [49, 40, 1, 0]
+    some = holdout_indices(labels, 'train', 90, train_size=60, **settings)
+    assert np.bincount(labels[some]).tolist() == [32, 26, 1, 1]
+    for smaller in (3, 10, 89):
+        part = holdout_indices(labels, 'val', smaller, **settings)
+        assert len(part) == smaller and np.isin(part, val).all()
+    with pytest.raises(ValueError, match='from 3 to 903 .*stratified'):
+        holdout_indices(labels, 'val', 904, **settings)
+    with pytest.raises(ValueError, match='stratified=True divides'):
+        holdout_indices(labels, 'val', 90)
+    balanced = holdout_indices(LABELS, 'val', 70, stratified=True)
+    assert np.array_equal(balanced, holdout_indices(LABELS, 'val', 70))
+
+
 def test_build_keeps_part_of_the_inner_data_set_in_place():
     inner = dict(type='Digits', metainfo=dict(note='kept'), lazy_init=True)
     before = copy.deepcopy(inner)
