@@ -37,7 +37,7 @@ class Candidate:
     checkpoint: Path
 
 
-def test_once(
+def evaluate_once(
     candidate: Candidate, folder: Path, workshop: Workshop
 ) -> dict[str, Any]:
     """Test a network through ``tools/test.py`` unless it has been.

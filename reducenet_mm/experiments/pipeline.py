@@ -15,7 +15,7 @@ from torch import nn
 
 from reducenet_mm.engine.preflight import check_config, read_weights
 
-from .evaluate import Candidate, test_once
+from .evaluate import Candidate, evaluate_once
 from .handover import export_once
 from .latency import BATCH_SIZES, conditions, measure_latency
 from .pipeline_config import Pipeline
@@ -71,7 +71,7 @@ def run_pipeline(
             export = export_once(course.shipped, folder, display)
             candidates = _candidates(finished, course.shipped, folder)
             tests = {
-                one.name: test_once(
+                one.name: evaluate_once(
                     one, work_dir / 'tests' / one.name, workshop
                 )
                 for one in candidates

@@ -7,23 +7,22 @@ import copy
 from collections.abc import Mapping
 
 import torch
-from mmpretrain.models.backbones.resnet import BasicBlock
 from torch import Tensor, nn
 
-from .backbones.reduce_blocks import absorb_conv_biases
 from .checkpoint_views import StateDict, strip_prefix
+from .deploy import conv_norm_pairs
 from .layers import ReduceConv2d, SequentialConv2d
 from .layers.linear_pair import folded
 from .layers.lora import LoraBranch, build_lora, settings_of
-from .layers.merge import add_parallel
+from .layers.merge import absorb_bias, add_parallel
 from .supernet import hosts
 
 Conv = tuple[Tensor, Tensor | None]
 
 _NO_PLACE = (
-    '`{conv}.lora` has a norm, so merging it gives `{conv}` a bias, which '
-    'only the blocks of ReduceNet let their norms take over. Keep the branch '
-    'in this stage: give it the same `lora`.'
+    '`{conv}.lora` has a norm, so merging it gives `{conv}` a bias, and no '
+    'norm with running statistics follows it in a block of a ResNet, to take '
+    'that over. Keep the branch in this stage: give it the same `lora`.'
 )
 
 
@@ -53,24 +52,19 @@ def merge_student(
             with running statistics after it can take it.
     """
     merged = dict(student)
+    norms = dict(conv_norm_pairs(architecture))
     with torch.random.fork_rng(devices=[]):  # building layers draws numbers
         for name, host in hosts(architecture):
             prefix = f'{name}.' if name else ''
             if isinstance(host, ReduceConv2d):
-                block = architecture.get_submodule(name.rpartition('.')[0])
-                _merge_lora(host, merged, prefix, _has_norm_after(block, host))
+                _merge_lora(host, merged, prefix, norms.get(name))
             elif isinstance(host, SequentialConv2d):
                 _merge_pair(host, merged, prefix)
     return merged
 
 
-def _has_norm_after(block: nn.Module, host: nn.Module) -> bool:
-    """Whether ``bn1`` of the block directly follows the host."""
-    return isinstance(block, BasicBlock) and block.conv1 is host
-
-
 def _merge_lora(
-    host: ReduceConv2d, state: StateDict, prefix: str, norm_after: bool
+    host: ReduceConv2d, state: StateDict, prefix: str, norm: str | None
 ) -> None:
     branch = f'{prefix}lora.'
     values = strip_prefix(state, branch)
@@ -86,7 +80,7 @@ def _merge_lora(
         padding=host.padding,
         dilation=host.dilation,
     )
-    _put_conv(host, state, prefix, conv, norm_after)
+    _put_conv(host, state, prefix, conv, norm)
     for key in values:
         del state[branch + key]
 
@@ -97,7 +91,7 @@ def _merge_pair(host: SequentialConv2d, state: StateDict, prefix: str) -> None:
     if values and _fits(host.expand, values):
         pair = copy.deepcopy(host.expand)
         pair.load_state_dict(values)
-        _put_conv(host, state, prefix, pair.merged(), False)
+        _put_conv(host, state, prefix, pair.merged(), None)
         for key in values:
             del state[branch + key]
     weight, bias = f'{prefix}weight', f'{prefix}bias'
@@ -133,7 +127,7 @@ def _put_conv(
     state: StateDict,
     prefix: str,
     conv: Conv,
-    norm_after: bool,
+    norm: str | None,
 ) -> None:
     """Write a merged convolution, its bias maybe into the norm after it.
 
@@ -144,15 +138,9 @@ def _put_conv(
     if bias is not None and host.bias is not None:
         changed[f'{prefix}bias'] = bias.to(host.bias.dtype)
     elif bias is not None:
-        block = prefix.rstrip('.').rpartition('.')[0]
-        mean = f'{block}.bn1.running_mean'
-        around = {f'{prefix}bias': bias}
-        if mean in state and not norm_after:
+        mean = f'{norm}.running_mean'
+        if norm is None or mean not in state:
             raise ValueError(_NO_PLACE.format(conv=prefix.rstrip('.')))
-        if mean in state:
-            around[mean] = state[mean].double()
-        absorbed = absorb_conv_biases(around)
-        if f'{prefix}bias' in absorbed:
-            raise ValueError(_NO_PLACE.format(conv=prefix.rstrip('.')))
-        changed[mean] = absorbed[mean].to(state[mean].dtype)
+        shifted = absorb_bias(bias, state[mean].double())
+        changed[mean] = shifted.to(state[mean].dtype)
     state.update(changed)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from reducenet_mm.experiments.campaign.estimates import estimate
 from reducenet_mm.experiments.campaign.figure import campaign_figure
-from reducenet_mm.experiments.campaign.statistics import estimate
 
 from .campaign_content import campaign_content
 

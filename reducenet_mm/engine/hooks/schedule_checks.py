@@ -16,7 +16,8 @@ def check_model(model: nn.Module, gates: dict[str, Gated], hook: str) -> None:
         gates: Those that move, by name.
         hook: Name of the hook's class, for errors.
     """
-    if hasattr(model, 'architecture') != hasattr(model, 'trained_branches'):
+    is_algorithm = hasattr(model, 'architecture')
+    if is_algorithm and not hasattr(model, 'trained_branches'):
         raise ValueError(
             f'{hook} anneals a plain network or SupernetDistill; '
             f'{type(model).__name__} sets its gates by itself. Leave the '

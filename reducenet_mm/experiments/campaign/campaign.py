@@ -14,11 +14,11 @@ from ..processes import exclusive
 from .arms import needed_arms
 from .config import Campaign
 from .crew import Crew, Settings
+from .estimates import estimate
 from .ledger import FINISHED, RESULTS, Ledger, finished_record
 from .plan import Cell, PlannedArm
 from .report import accuracy_text, show_plan, show_report, write_report
 from .results import collect
-from .statistics import estimate
 
 
 def choose_cells(

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 from ..figures import CONTROLS, INK, STUDENTS, STYLE, as_svg, groups
 from ..text import amount
+from .estimates import LEAST_SEEDS
 from .regime import interval_text
-from .statistics import LEAST_SEEDS
 
 ARM, CONTROL = STUDENTS[0], CONTROLS[0]
 FAINT_INK = '#6b7280'

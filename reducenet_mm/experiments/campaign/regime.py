@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..reading import CLEARLY_BETTER
-from .statistics import LEAST_SEEDS, paired_difference
+from .estimates import LEAST_SEEDS, paired_difference
 
 SATURATED = 0.3
 """A control is saturated if twice the budget gains less, in points."""

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..text import amount
+from .estimates import CONFIDENCE, INCONCLUSIVE, LEAST_SEEDS, VERDICTS
 from .regime import interval_text
-from .statistics import CONFIDENCE, INCONCLUSIVE, LEAST_SEEDS, VERDICTS
 
 
 def notes(content: Mapping[str, Any]) -> list[str]:

@@ -13,16 +13,16 @@ from ..cost import COUNTED
 from ..processes import from_here, shell_command
 from ..records import content_hash
 from .config import Campaign
-from .ledger import FINISHED, finished_record
-from .plan import Cell, PlannedArm
-from .regime import describe_regime
-from .statistics import (
+from .estimates import (
     VERDICTS,
     Estimate,
     estimate,
     holm,
     paired_difference,
 )
+from .ledger import FINISHED, finished_record
+from .plan import Cell, PlannedArm
+from .regime import describe_regime
 
 Record = Mapping[str, Any]
 MATCHED = 0.05
