@@ -193,7 +193,13 @@ def graft(
         model,
         targets,
         lambda conv: GRAFTS[type(conv)].from_conv(
-            conv, expansion, norm_cfg, act_cfg, zero_init, lora, kernel
+            conv,
+            expansion,
+            norm_cfg=norm_cfg,
+            act_cfg=act_cfg,
+            zero_init=zero_init,
+            lora=lora,
+            kernel=kernel,
         ),
     )
     watch_loading(model)

@@ -79,7 +79,16 @@ def GraftedBackbone(
             f'backbone.backbone.type={backbone["type"]!r} has branches '
             'already. Use it as the backbone itself.'
         )
-    graft(host, targets, expansion, norm_cfg, act_cfg, zero_init, lora, kernel)
+    graft(
+        host,
+        targets,
+        expansion,
+        norm_cfg=norm_cfg,
+        act_cfg=act_cfg,
+        zero_init=zero_init,
+        lora=lora,
+        kernel=kernel,
+    )
     settle_branches(host)
     set_scaler(host, scaler)
     return host

@@ -30,7 +30,7 @@ FIRST_CONVS = r'layer\d+\.\d+\.conv1'
 """Regular expression of the convolutions that hosts replace."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HostSettings:
     """Settings of the hosts, as ``ReduceNet`` takes them."""
 
@@ -76,10 +76,10 @@ def _side_branch(
     return host.from_conv(
         conv,
         settings.expansion,
-        settings.norm_cfg,
-        settings.act_cfg,
-        settings.zero_init,
-        settings.lora,
+        norm_cfg=settings.norm_cfg,
+        act_cfg=settings.act_cfg,
+        zero_init=settings.zero_init,
+        lora=settings.lora,
     )
 
 

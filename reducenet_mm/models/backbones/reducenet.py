@@ -136,13 +136,13 @@ class ReduceNet(PlainResNet):
         if deploy:
             return
         settings = HostSettings(
-            expansion,
-            self.norm_cfg,
-            self.act_cfg,
-            zero_init_expand,
-            lora,
-            student_conv,
-            inner_norm,
+            expansion=expansion,
+            norm_cfg=self.norm_cfg,
+            act_cfg=self.act_cfg,
+            zero_init=zero_init_expand,
+            lora=lora,
+            student_conv=student_conv,
+            inner_norm=inner_norm,
         )
         build_host = BLOCKS[block].build_host
         replace_convs(

@@ -60,6 +60,7 @@ class ExpandBranch(ZeroStart):
         self,
         host: nn.Conv2d,
         expansion: int,
+        *,
         norm_cfg: Mapping[str, Any] | None = None,
         act_cfg: Mapping[str, Any] | None = None,
         zero_init: bool = True,

@@ -97,11 +97,11 @@ class ReduceConv2d(HostConv2d, nn.Conv2d):
         self.expand = ExpandBranch(
             self,
             expansion,
-            norm_cfg,
-            act_cfg,
-            zero_init,
-            self.branch_out_act,
-            kernel,
+            norm_cfg=norm_cfg,
+            act_cfg=act_cfg,
+            zero_init=zero_init,
+            out_act=self.branch_out_act,
+            kernel=kernel,
         )
         self.lora = None if lora is None else build_lora(self, lora, norm_cfg)
 
@@ -110,6 +110,7 @@ class ReduceConv2d(HostConv2d, nn.Conv2d):
         cls,
         conv: nn.Conv2d,
         expansion: int,
+        *,
         norm_cfg: Mapping[str, Any] | None = None,
         act_cfg: Mapping[str, Any] | None = None,
         zero_init: bool = True,
