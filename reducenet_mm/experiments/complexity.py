@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from reducenet_mm.datasets.wrapped import innermost
 from reducenet_mm.engine.preflight import check_config
 from reducenet_mm.models.deploy import Deployable
+from reducenet_mm.models.structure import first_stage
 from reducenet_mm.models.supernet import hosts, set_scaler, ungraft
 
 from .cost import COUNTED
@@ -207,17 +208,17 @@ def _used_parameters(network: nn.Module, images: Tensor) -> dict[str, int]:
 def _parts(network: nn.Module) -> dict[str, list[str]]:
     """Return the names of the modules of each part.
 
-    Where the stages begin is decided as for the role ``stem``.
+    Where the stages begin is where the role ``stem`` ends.
     """
     parts: dict[str, list[str]] = {STEM: []}
     in_stages = False
     backbone: Any = network.backbone
+    begin = first_stage(backbone)
     for name, child in backbone.named_children():
         inner = [name]
         if isinstance(child, nn.ModuleList):  # is not called itself
             inner = [f'{name}.{index}' for index in range(len(child))]
-        stage = isinstance(child, (nn.Sequential, nn.ModuleList))
-        in_stages = in_stages or (stage and name != STEM)
+        in_stages = in_stages or name == begin
         for one in inner:
             part = one if in_stages else STEM
             parts.setdefault(part, []).append(f'backbone.{one}')

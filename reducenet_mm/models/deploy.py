@@ -20,6 +20,7 @@ from .layers.host import check_is_student
 from .layers.host_conv import plain_conv
 from .layers.linear_pair import folded
 from .replace import replace_module
+from .structure import prefix_of
 from .supernet import student_modules
 
 
@@ -83,7 +84,7 @@ def deployed_modules(network: nn.Module) -> dict[str, nn.Module]:
 def conv_norm_pairs(network: nn.Module) -> Iterator[tuple[str, str]]:
     """Yield the names of each convolution and of the norm after it."""
     for name, module in network.named_modules():
-        prefix = f'{name}.' if name else ''
+        prefix = prefix_of(name)
         if isinstance(module, ResNet):
             yield f'{prefix}conv1', prefix + module.norm1_name
         elif isinstance(module, BasicBlock):

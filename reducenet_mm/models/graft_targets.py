@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from torch import nn
 
 from .layers.host import hosts
+from .structure import in_shortcut, is_inside, prefix_of, trunk_of
 
 Targets = str | Sequence[str] | Callable[[str, nn.Conv2d], bool]
 
@@ -26,7 +27,6 @@ first convolution is the one defined first, shortcuts left out.
 """
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-_SHORTCUTS = frozenset({'downsample', 'shortcut'})
 
 
 def all_convs(model: nn.Module) -> dict[str, nn.Conv2d]:
@@ -81,7 +81,7 @@ def convs_by_role(model: nn.Module) -> dict[str, set[str]]:
         model: A backbone, or a network with a child ``backbone``, whose
             other parts then play no role.
     """
-    trunk = 'backbone' if 'backbone' in dict(model.named_children()) else ''
+    trunk = trunk_of(model)
     gates = [
         name
         for name, module in model.named_modules()
@@ -92,7 +92,7 @@ def convs_by_role(model: nn.Module) -> dict[str, set[str]]:
         for name, conv in all_convs(model).items()
         if is_inside(name, [trunk]) and not is_inside(name, gates)
     }
-    straight = [n for n in convs if not _SHORTCUTS & {*n.split('.')}]
+    straight = [name for name in convs if not in_shortcut(name)]
     blocks = list(_blocks(model, trunk))
     firsts = {
         next((n for n in straight if is_inside(n, [block])), '')
@@ -111,11 +111,6 @@ def convs_by_role(model: nn.Module) -> dict[str, set[str]]:
     }
 
 
-def is_inside(name: str, parents: Iterable[str]) -> bool:
-    """Whether ``name`` is one of ``parents`` or inside one; '' is all."""
-    return any(not p or f'{name}.'.startswith(f'{p}.') for p in parents)
-
-
 def _blocks(model: nn.Module, trunk: str) -> Iterator[str]:
     """Yield the names of the innermost blocks, in order of definition."""
     found = []
@@ -124,7 +119,7 @@ def _blocks(model: nn.Module, trunk: str) -> Iterator[str]:
             continue
         if name == trunk or isinstance(module, _CONTAINERS):
             found += [
-                f'{name}.{child}' if name else child
+                prefix_of(name) + child
                 for child, element in module.named_children()
                 if not isinstance(element, _CONTAINERS)
                 and _count_weights(element) > 1

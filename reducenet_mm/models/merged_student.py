@@ -15,6 +15,7 @@ from .layers import ReduceConv2d, SequentialConv2d
 from .layers.linear_pair import folded
 from .layers.lora import LoraBranch, build_lora, settings_of
 from .layers.merge import absorb_bias, add_parallel
+from .structure import prefix_of
 from .supernet import hosts
 
 Conv = tuple[Tensor, Tensor | None]
@@ -55,7 +56,7 @@ def merge_student(
     norms = dict(conv_norm_pairs(architecture))
     with torch.random.fork_rng(devices=[]):  # building layers draws numbers
         for name, host in hosts(architecture):
-            prefix = f'{name}.' if name else ''
+            prefix = prefix_of(name)
             if isinstance(host, ReduceConv2d):
                 _merge_lora(host, merged, prefix, norms.get(name))
             elif isinstance(host, SequentialConv2d):

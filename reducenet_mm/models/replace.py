@@ -11,6 +11,7 @@ from torch import nn
 from .graft_targets import TARGET_ROLES, Targets, all_convs, match_names
 from .graftable import check_graftable, is_other_conv
 from .layers.host import EXPAND, LORA, hosts
+from .structure import prefix_of
 
 ModuleT = TypeVar('ModuleT', bound=nn.Module)
 
@@ -88,7 +89,7 @@ def _select_convs(
 
 def _check_names_are_free(model: nn.Module) -> None:
     """Raise if a module of the host's own is named like a branch."""
-    inside = tuple(f'{name}.' if name else '' for name, _ in hosts(model))
+    inside = tuple(prefix_of(name) for name, _ in hosts(model))
     for name, _ in model.named_modules():
         reserved = name.rpartition('.')[2] in (EXPAND, LORA)
         if reserved and not name.startswith(inside):

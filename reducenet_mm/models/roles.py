@@ -9,10 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from .structure import (
+    first_stage,
+    in_shortcut,
+    is_inside,
+    prefix_of,
+    trunk_of,
+)
 from .supernet import hosts, is_branch_key, is_lora_key
 
 ROLES = {
@@ -110,11 +118,7 @@ def parameters_by_role(model: nn.Module) -> dict[str, set[str]]:
     modules = {n: m for n, m in student.items() if not is_lora_key(n)}
     players: dict[str, list[str]] = {
         'stem': list(_stem(model, modules)),
-        'shortcut': [
-            name
-            for name in modules
-            if {'downsample', 'shortcut'} & set(name.split('.'))
-        ],
+        'shortcut': [name for name in modules if in_shortcut(name)],
         'norms': [n for n, m in modules.items() if isinstance(m, NORMS)],
         'classifier': [name for name in modules if is_head(name)],
         **_block_roles(model, modules),
@@ -122,7 +126,7 @@ def parameters_by_role(model: nn.Module) -> dict[str, set[str]]:
     }
     return {
         role: {
-            _join(name, key)
+            prefix_of(name) + key
             for name in players[role]
             for key, _ in student[name].named_parameters(recurse=False)
         }
@@ -137,16 +141,15 @@ def is_head(name: str) -> bool:
 
 def _stem(model: nn.Module, modules: dict[str, nn.Module]) -> Iterator[str]:
     """Yield the names of the modules before the backbone's first stage."""
-    trunk = 'backbone' if 'backbone' in modules else ''
-    early = []
-    for name, child in modules[trunk].named_children():
-        stage = isinstance(child, (nn.Sequential, nn.ModuleList))
-        if stage and name != 'stem':
-            break
-        early.append(_join(trunk, name))
-    else:
-        return  # no stages, so nothing is before them
-    yield from (name for name in modules if _inside(name, early))
+    trunk = trunk_of(model)
+    backbone = modules[trunk]
+    stage = first_stage(backbone)
+    if stage is None:
+        return  # nothing is before them
+    children = (name for name, _ in backbone.named_children())
+    early = takewhile(lambda name: name != stage, children)
+    parents = [prefix_of(trunk) + name for name in early]
+    yield from (name for name in modules if is_inside(name, parents))
 
 
 def _block_roles(
@@ -155,7 +158,7 @@ def _block_roles(
     """Return the roles of the hosts and of what follows in their blocks."""
     host_names = [name for name, _ in hosts(model)]
     found: dict[str, list[str]] = {
-        'main_conv': [name for name in modules if _inside(name, host_names)],
+        'main_conv': [n for n in modules if is_inside(n, host_names)],
         'main_norm': [],
         'second_conv': [],
         'second_norm': [],
@@ -166,7 +169,7 @@ def _block_roles(
         position = [name for name, _ in siblings].index(own_name)
         norm_role = 'main_norm'
         for name, module in siblings[position + 1 :]:
-            full_name = _join(block, name)
+            full_name = prefix_of(block) + name
             if full_name in host_names:
                 break
             if isinstance(module, nn.Conv2d):
@@ -175,11 +178,3 @@ def _block_roles(
             elif isinstance(module, NORMS):
                 found[norm_role].append(full_name)
     return found
-
-
-def _inside(name: str, parents: Iterable[str]) -> bool:
-    return any(f'{name}.'.startswith(f'{parent}.') for parent in parents)
-
-
-def _join(prefix: str, name: str) -> str:
-    return f'{prefix}.{name}' if prefix else name

@@ -17,6 +17,7 @@ from .layers.expand_branch import Kernel
 from .layers.host import EXPAND, LORA, hosts
 from .layers.loading import unwatch_loading, watch_loading
 from .replace import replace_convs, replace_module
+from .structure import prefix_of
 from .views import STUDENT, TEACHER, View, check_scaler
 
 __all__ = [
@@ -279,7 +280,7 @@ def adapt_state_dict(
     """
     adapted = dict(state_dict)
     for name, host in hosts(model):
-        host.adapt_state(adapted, f'{name}.' if name else '')
+        host.adapt_state(adapted, prefix_of(name))
     return adapted
 
 
