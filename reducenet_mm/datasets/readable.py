@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import multiprocessing
+import re
 from typing import Any
 
 import mmcv
@@ -18,6 +19,9 @@ from mmengine import fileio
 from mmengine.logging import print_log
 
 from ..registry import TRANSFORMS
+
+_MARKER = re.compile(rb'\xff[^\x00\xd0-\xd7\xff]')
+"""A JPEG marker, except for what a scan consists of: 0xFF 0, restarts."""
 
 
 class UnreadableFiles:
@@ -187,12 +191,21 @@ class LoadReadableImage(LoadImageFromFile):
 
 
 def is_cut_jpeg(data: bytes) -> bool:
-    """Whether a JPEG file starts a scan after its last end marker.
+    """Whether a JPEG file ends before the end marker of its picture.
 
-    Inside a scan no byte 0xFF stands before 0xD9 or 0xDA; an embedded
-    preview has its own end, before the picture's scans.
+    It goes from segment to segment (ITU-T T.81, B.1.1), so that neither an
+    embedded preview's end counts nor what follows the picture, such as the
+    film of a motion photo. As in libjpeg, bytes where a marker should be are
+    skipped up to the next one: other damage than a cut the decoder judges.
     """
     if not data.startswith(b'\xff\xd8\xff'):
         return False
-    end = data.rfind(b'\xff\xd9')  # of a whole file: its last two bytes
-    return data.find(b'\xff\xda', max(end, 0)) >= 0
+    position = 2
+    while marker := _MARKER.search(data, position):
+        position = marker.end()
+        code = data[position - 1]
+        if code == 0xD9:
+            return False
+        if code >= 0xC0 and code != 0xD8:  # has a segment
+            position += int.from_bytes(data[position : position + 2], 'big')
+    return True

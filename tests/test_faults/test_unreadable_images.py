@@ -16,7 +16,6 @@ from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
 
 from reducenet_mm.datasets import LoadReadableImage
-from reducenet_mm.datasets.readable import is_cut_jpeg
 
 from .training import logged, small_cfg, train
 
@@ -103,26 +102,6 @@ def test_a_readable_image_is_loaded_as_mmcv_does(tmp_path, suffix):
     assert results['img'].dtype == np.float32
     assert results['img_shape'] == results['ori_shape'] == (9, 12)
     assert LoadReadableImage()(dict(img=1)) == dict(img=1)  # loaded before
-
-
-def test_cut_jpegs_are_told_from_whole_ones():
-    thumbnail = encode(seed=1)
-    for options in ((), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)):
-        whole = encode('.jpg', *options)
-        preview = (
-            whole[:2]
-            + b'\xff\xe1'
-            + (len(thumbnail) + 2).to_bytes(2, 'big')
-            + thumbnail
-            + whole[2:]
-        )
-        for data in (whole, preview, whole + b'\0\0'):
-            assert not is_cut_jpeg(data)
-            last_scan = data.rfind(b'\xff\xda')
-            end = data.rfind(b'\xff\xd9')
-            for cut in (last_scan + 2, (last_scan + end) // 2, end, end + 1):
-                assert is_cut_jpeg(data[:cut]), cut
-    assert not is_cut_jpeg(encode('.png')[:-5])
 
 
 @pytest.mark.parametrize('workers', [0, 2])
