@@ -10,7 +10,9 @@ import hashlib
 import logging
 import multiprocessing
 import re
-from typing import Any
+from contextlib import nullcontext
+from multiprocessing.context import get_spawning_popen
+from typing import Any, SupportsIndex
 
 import mmcv
 import numpy as np
@@ -27,13 +29,26 @@ _MARKER = re.compile(rb'\xff[^\x00\xd0-\xd7\xff]')
 class UnreadableFiles:
     """A set of at most ``capacity`` files, shared with worker processes.
 
+    However these are started. Pickled for anything but a process that is
+    being started, it is a new, empty set.
+
     Args:
         capacity: How many distinct files it takes.
     """
 
     def __init__(self, capacity: int) -> None:
-        self._digests = multiprocessing.Array('q', capacity)  # 0: free
-        self._meetings = multiprocessing.Value('q', 0)
+        self.capacity = capacity
+        # A lock of this context is good for the other ones, too. It starts
+        # Python's resource tracker, so there is none where none is needed.
+        context = multiprocessing.get_context('spawn')
+        self._lock = context.Lock() if capacity else nullcontext()
+        self._digests = context.RawArray('q', capacity)  # 0: free
+        self._meetings = context.RawValue('q', 0)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        if get_spawning_popen() is None:
+            return type(self), (self.capacity,)
+        return super().__reduce_ex__(protocol)
 
     def __deepcopy__(self, memo: dict) -> UnreadableFiles:
         # A subset of a data set counts together with the data set.
@@ -58,7 +73,7 @@ class UnreadableFiles:
         """
         digest = hashlib.blake2b(path.encode(), digest_size=8).digest()
         number = int.from_bytes(digest, 'little', signed=True) or 1
-        with self._digests.get_lock():
+        with self._lock:
             self._meetings.value += 1
             known = self._digests[:]
             if number in known:
@@ -91,8 +106,9 @@ class LoadReadableImage(LoadImageFromFile):
         imdecode_backend: What to decode with.
         backend_args: How to read the file, as in MMEngine.
         max_unreadable: How many distinct files may be replaced in training,
-            in a training process and its workers. Each is logged once.
-            Defaults to 0: the first is an error.
+            in a training process and its workers. Each is logged once; by
+            workers that were not forked on the console only, as MMEngine
+            does. Defaults to 0: the first is an error.
 
     Raises:
         ValueError: If ``max_unreadable`` < 0.
