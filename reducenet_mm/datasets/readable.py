@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import multiprocessing
-from typing import Any
+import re
+from contextlib import nullcontext
+from multiprocessing.context import get_spawning_popen
+from typing import Any, SupportsIndex
 
 import mmcv
 import numpy as np
@@ -19,17 +22,33 @@ from mmengine.logging import print_log
 
 from ..registry import TRANSFORMS
 
+_MARKER = re.compile(rb'\xff[^\x00\xd0-\xd7\xff]')
+"""A JPEG marker, except for what a scan consists of: 0xFF 0, restarts."""
+
 
 class UnreadableFiles:
     """A set of at most ``capacity`` files, shared with worker processes.
+
+    However these are started. Pickled for anything but a process that is
+    being started, it is a new, empty set.
 
     Args:
         capacity: How many distinct files it takes.
     """
 
     def __init__(self, capacity: int) -> None:
-        self._digests = multiprocessing.Array('q', capacity)  # 0: free
-        self._meetings = multiprocessing.Value('q', 0)
+        self.capacity = capacity
+        # A lock of this context is good for the other ones, too. It starts
+        # Python's resource tracker, so there is none where none is needed.
+        context = multiprocessing.get_context('spawn')
+        self._lock = context.Lock() if capacity else nullcontext()
+        self._digests = context.RawArray('q', capacity)  # 0: free
+        self._meetings = context.RawValue('q', 0)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        if get_spawning_popen() is None:
+            return type(self), (self.capacity,)
+        return super().__reduce_ex__(protocol)
 
     def __deepcopy__(self, memo: dict) -> UnreadableFiles:
         # A subset of a data set counts together with the data set.
@@ -54,7 +73,7 @@ class UnreadableFiles:
         """
         digest = hashlib.blake2b(path.encode(), digest_size=8).digest()
         number = int.from_bytes(digest, 'little', signed=True) or 1
-        with self._digests.get_lock():
+        with self._lock:
             self._meetings.value += 1
             known = self._digests[:]
             if number in known:
@@ -87,8 +106,9 @@ class LoadReadableImage(LoadImageFromFile):
         imdecode_backend: What to decode with.
         backend_args: How to read the file, as in MMEngine.
         max_unreadable: How many distinct files may be replaced in training,
-            in a training process and its workers. Each is logged once.
-            Defaults to 0: the first is an error.
+            in a training process and its workers. Each is logged once; by
+            workers that were not forked on the console only, as MMEngine
+            does. Defaults to 0: the first is an error.
 
     Raises:
         ValueError: If ``max_unreadable`` < 0.
@@ -187,12 +207,21 @@ class LoadReadableImage(LoadImageFromFile):
 
 
 def is_cut_jpeg(data: bytes) -> bool:
-    """Whether a JPEG file starts a scan after its last end marker.
+    """Whether a JPEG file ends before the end marker of its picture.
 
-    Inside a scan no byte 0xFF stands before 0xD9 or 0xDA; an embedded
-    preview has its own end, before the picture's scans.
+    It goes from segment to segment (ITU-T T.81, B.1.1), so that neither an
+    embedded preview's end counts nor what follows the picture, such as the
+    film of a motion photo. As in libjpeg, bytes where a marker should be are
+    skipped up to the next one: other damage than a cut the decoder judges.
     """
     if not data.startswith(b'\xff\xd8\xff'):
         return False
-    end = data.rfind(b'\xff\xd9')  # of a whole file: its last two bytes
-    return data.find(b'\xff\xda', max(end, 0)) >= 0
+    position = 2
+    while marker := _MARKER.search(data, position):
+        position = marker.end()
+        code = data[position - 1]
+        if code == 0xD9:
+            return False
+        if code >= 0xC0 and code != 0xD8:  # has a segment
+            position += int.from_bytes(data[position : position + 2], 'big')
+    return True
