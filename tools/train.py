@@ -2,7 +2,7 @@
 """Train what a config describes: a teacher, a student or a plain network.
 
 The flags are those of MMPretrain's tool. Wrong input is reported in one
-line before anything is written.
+line before anything is written, wrong labels as soon as they are read.
 """
 
 from __future__ import annotations
@@ -119,6 +119,9 @@ def train(cfg: Config, notes: Sequence[str]) -> None:
     runner = launch.build_runner(cfg)
     for note in notes:
         runner.logger.info(note)
+    dataset = runner.train_dataloader.dataset  # built now, and only once
+    with launch.usage_errors('train.py'):
+        preflight.check_labels(runner.model, dataset)
     runner.train()
 
 
