@@ -20,6 +20,7 @@ from .data_paths import check_data_paths
 from .hooks import check_hooks, hooks_with
 from .model_keys import accepted_keys, check_model_keys, walk_model
 from .resuming import forget_missing_inputs
+from .schedule import schedule_warning
 from .side_effects import no_side_effects
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     'hooks_with',
     'no_side_effects',
     'read_weights',
+    'schedule_warning',
     'walk_model',
 ]
 
