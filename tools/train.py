@@ -2,7 +2,7 @@
 """Train what a config describes: a teacher, a student or a plain network.
 
 The flags are those of MMPretrain's tool. Wrong input is reported in one
-line before anything is written.
+line before anything is written, wrong labels as soon as they are read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 
 from reducenet_mm.engine import launch, preflight
-from reducenet_mm.engine.training import SECTIONS, settle_training
+from reducenet_mm.engine.training import SECTIONS, begin_log, settle_training
 
 LOADERS = ('train_dataloader', 'val_dataloader')
 
@@ -117,8 +117,10 @@ def prepare(
 def train(cfg: Config, notes: Sequence[str]) -> None:
     """Train, with ``notes`` in the run's log."""
     runner = launch.build_runner(cfg)
-    for note in notes:
-        runner.logger.info(note)
+    begin_log(runner, notes)
+    dataset = runner.train_dataloader.dataset  # built now, and only once
+    with launch.usage_errors('train.py'):
+        preflight.check_labels(runner.model, dataset)
     runner.train()
 
 

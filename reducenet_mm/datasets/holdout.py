@@ -240,20 +240,30 @@ def _build(cfg: dict[str, Any]) -> BaseDataset:
     )
 
 
+def class_labels(dataset: BaseDataset) -> np.ndarray | None:
+    """Return the classes of the images, int, shape (N, ).
+
+    Their list is gone through once; no image is read. ``None`` if there are
+    none, or one has not exactly one class number.
+    """
+    labels = []
+    for index in range(len(dataset)):
+        label = np.asarray(dataset.get_data_info(index).get('gt_label'))
+        if label.ndim or label.dtype.kind not in 'iu':
+            return None
+        labels.append(int(label))
+    return np.array(labels) if labels else None
+
+
 def _labels(dataset: BaseDataset) -> np.ndarray:
-    """Return the classes of the images, int, shape (N, )."""
-    infos = (dataset.get_data_info(index) for index in range(len(dataset)))
-    labels = [info.get('gt_label') for info in infos]
-    is_class = (
-        np.ndim(x) == 0 and np.asarray(x).dtype.kind in 'iu' for x in labels
-    )
-    if not labels or not all(is_class):
+    labels = class_labels(dataset)
+    if labels is None:
         raise TypeError(
             'HoldoutSplit needs one class number (`gt_label`) for each image, '
             f'which {type(dataset).__name__} does not give. Correct the '
             f'config key `{_KEY}.dataset.type`.'
         )
-    return np.array(labels)
+    return labels
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.runner import Runner
 from torch import nn
 
 from reducenet_mm.models.checkpoint_checks import check_plain_state_dict
@@ -56,6 +57,15 @@ def settle_training(
         preflight.check_checkpoint(model, checkpoint)
     elif cfg.get('load_from'):
         _check_load_from(model, cfg.load_from)
+
+
+def begin_log(runner: Runner, notes: Sequence[str]) -> None:
+    """Log what was said of a config before there was a log."""
+    for note in notes:
+        runner.logger.info(note)
+    warning = preflight.schedule_warning(runner.cfg)
+    if warning is not None:
+        runner.logger.warning(warning)
 
 
 def _check_load_from(model: nn.Module, path: str) -> None:

@@ -15,10 +15,12 @@ from torch import nn
 
 from .build import build_model
 from .checkpoints import check_checkpoint, check_weights, read_weights
+from .classes import check_labels, check_topk
 from .data_paths import check_data_paths
 from .hooks import check_hooks, hooks_with
 from .model_keys import accepted_keys, check_model_keys, walk_model
 from .resuming import forget_missing_inputs
+from .schedule import schedule_warning
 from .side_effects import no_side_effects
 
 __all__ = [
@@ -28,13 +30,16 @@ __all__ = [
     'check_config',
     'check_data_paths',
     'check_hooks',
+    'check_labels',
     'check_model_keys',
     'check_sections',
+    'check_topk',
     'check_weights',
     'forget_missing_inputs',
     'hooks_with',
     'no_side_effects',
     'read_weights',
+    'schedule_warning',
     'walk_model',
 ]
 
@@ -42,12 +47,13 @@ __all__ = [
 def check_config(
     cfg: Config, loaders: Sequence[str], *, init_weights: bool
 ) -> nn.Module:
-    """Check model and data of a config, building the model once.
+    """Check model, data and metrics of a config, building the model once.
 
     Args:
         cfg: The full config; it is not changed.
-        loaders: Top-level keys of the dataloaders whose data must exist;
-            one that is not set is passed over.
+        loaders: Top-level keys of the dataloaders whose data must exist,
+            and whose evaluators must fit the model; one that is not set is
+            passed over.
         init_weights: Whether to initialise the model too, which reads the
             checkpoints that its config names.
 
@@ -55,8 +61,8 @@ def check_config(
         The model, on the CPU.
 
     Raises:
-        ValueError: If a key or a value inside ``model`` is wrong, or a
-            checkpoint does not fit.
+        ValueError: If a key or a value inside ``model`` is wrong, a
+            checkpoint does not fit, or a metric needs more classes.
         TypeError: If a value inside ``model`` has the wrong type.
         FileNotFoundError: If data or a checkpoint is not there.
     """
@@ -65,7 +71,13 @@ def check_config(
         check_model_keys(nodes)
         for field in loaders:
             check_data_paths(cfg, field)
-        return build_model(cfg, nodes, init_weights=init_weights)
+        model = build_model(cfg, nodes, init_weights=init_weights)
+        check_topk(cfg, model, [_evaluator_of(field) for field in loaders])
+        return model
+
+
+def _evaluator_of(loader: str) -> str:
+    return loader.replace('_dataloader', '_evaluator')
 
 
 def check_sections(cfg: Config, sections: Sequence[str]) -> None:

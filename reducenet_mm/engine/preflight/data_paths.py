@@ -32,7 +32,7 @@ def check_data_paths(cfg: Config, field: str) -> None:
     """
     dataset = (cfg.get(field) or {}).get('dataset')
     scope = cfg.get('default_scope')
-    for key, node in _dicts(dataset, f'{field}.dataset'):
+    for key, node in walk_dicts(dataset, f'{field}.dataset'):
         if not any(node.get(name) for name in _PATH_KEYS):
             continue
         target = resolve(node.get('type'), scope, (DATASETS,))
@@ -40,15 +40,16 @@ def check_data_paths(cfg: Config, field: str) -> None:
             _check_node(node, key)
 
 
-def _dicts(value: Any, key: str) -> Iterator[tuple[str, Mapping]]:
+def walk_dicts(value: Any, key: str) -> Iterator[tuple[str, Mapping]]:
+    """Yield key and value of each dict, but those inside a `pipeline`."""
     if isinstance(value, Mapping):
         yield key, value
         for name, child in value.items():
             if name != 'pipeline':
-                yield from _dicts(child, f'{key}.{name}')
+                yield from walk_dicts(child, f'{key}.{name}')
     elif isinstance(value, (list, tuple)):
         for index, child in enumerate(value):
-            yield from _dicts(child, f'{key}.{index}')
+            yield from walk_dicts(child, f'{key}.{index}')
 
 
 def downloads(node: Mapping, target: Callable | None) -> bool:

@@ -24,7 +24,7 @@ from mmengine.config import Config
 
 from reducenet_mm.engine import launch, preflight
 from reducenet_mm.engine.checkpointing import newest_checkpoint
-from reducenet_mm.engine.training import SECTIONS, settle_training
+from reducenet_mm.engine.training import SECTIONS, begin_log, settle_training
 
 from ..processes import LOG, exclusive
 from ..records import (
@@ -134,8 +134,7 @@ def _train_and_test(job: Job) -> dict[str, Any]:
     start = time.monotonic()
     notes: list[str] = []
     runner = launch.build_runner(_prepare(job, notes.append))
-    for note in notes:
-        runner.logger.info(note)
+    begin_log(runner, notes)
     runner.train()
     checkpoint = job.folder / f'epoch_{job.epochs}.pth'
     check_end(checkpoint, newest_checkpoint(job.folder), job.config)

@@ -1,0 +1,95 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Whether head, labels and metrics agree on the number of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.model import is_model_wrapper
+from mmengine.registry import METRICS
+from mmpretrain.evaluation import Accuracy
+from torch import nn
+
+from reducenet_mm.datasets.holdout import class_labels
+
+from .data_paths import walk_dicts
+from .model_keys import resolve
+
+
+def check_topk(cfg: Config, model: nn.Module, fields: Sequence[str]) -> None:
+    """Refuse an accuracy among more classes than the head has.
+
+    Args:
+        cfg: The full config.
+        model: What ``cfg.model`` builds.
+        fields: Top-level keys of evaluators; one not set is passed over.
+
+    Raises:
+        ValueError: If a ``topk`` is too large. Evaluating would tell only
+            at its end.
+    """
+    key, classes = _classes_of(model)
+    if classes is None:
+        return
+    scope = cfg.get('default_scope')
+    for field in fields:
+        for where, node in walk_dicts(cfg.get(field), field):
+            target = resolve(node.get('type'), scope, (METRICS,))
+            if isinstance(target, type) and issubclass(target, Accuracy):
+                _check_node(node, where, key, classes)
+
+
+def _check_node(node: Mapping, where: str, key: str, classes: int) -> None:
+    topk = node.get('topk', (1,))
+    largest = max(np.atleast_1d(topk))
+    if largest > classes:
+        raise ValueError(
+            f'{where}.topk={topk}: there is no top-{largest} accuracy among '
+            f'{classes} classes ({key}={classes}). Set {where}.topk=(1,).'
+        )
+
+
+def check_labels(model: nn.Module, dataset: Any) -> None:
+    """Refuse images of a class that the head does not have.
+
+    Data sets without one class number for each image and heads without
+    ``num_classes`` are passed over.
+
+    Args:
+        model: What is trained.
+        dataset: The training set, built.
+
+    Raises:
+        ValueError: If a label is too large; training would stop at the first
+            such image, and on a GPU without saying why.
+    """
+    key, classes = _classes_of(model)
+    if classes is None or not hasattr(dataset, 'get_data_info'):
+        return
+    labels = class_labels(dataset)
+    largest = -1 if labels is None else int(labels.max())
+    if largest >= classes:
+        names = getattr(dataset, 'CLASSES', None) or ()
+        needed = max(largest + 1, len(names))
+        raise ValueError(
+            f'{key}={classes}, but train_dataloader.dataset has labels up to '
+            f'{largest}, counted from 0. Set {key}={needed}, and '
+            f'data_preprocessor.num_classes={needed} if it is set, or correct '
+            'the labels.'
+        )
+
+
+def _classes_of(model: Any) -> tuple[str, int | None]:
+    """Return the config key of a classifier's classes, and their number.
+
+    ``None`` if it is no classifier, or of another kind.
+    """
+    model = model.module if is_model_wrapper(model) else model
+    key = 'model.head.num_classes'
+    if hasattr(model, 'architecture'):
+        model, key = model.architecture, 'model.architecture.head.num_classes'
+    count = getattr(getattr(model, 'head', None), 'num_classes', None)
+    return key, count if isinstance(count, int) else None
