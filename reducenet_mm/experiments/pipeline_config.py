@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any
 
 from reducenet_mm.engine.launch import read_config
 
-from .checks import check_keys, checked_int
+from .checks import check_entry, check_keys, checked_config, checked_int
 from .saturation import Until
 
 PIPELINE_KEYS = {
@@ -152,25 +151,16 @@ def _entry(
     known: set[str],
     common: Mapping[str, Any],
 ) -> Entry:
-    if not isinstance(item, Mapping):
-        raise ValueError(f'`{where}` must be a dict, got {item!r}.')
-    check_keys(f'`{where}`', item, known)
-    for key in ('name', 'config'):
-        if not isinstance(item.get(key), str):
-            raise ValueError(
-                f'`{where}.{key}` must be a string, got {item.get(key)!r}.'
-            )
-    if not re.fullmatch(r'[A-Za-z0-9][\w.-]*', item['name']):
+    check_entry(where, item, known)
+    name = item.get('name')
+    if not isinstance(name, str):
+        raise ValueError(f'`{where}.name` must be a string, got {name!r}.')
+    if not re.fullmatch(r'[A-Za-z0-9][\w.-]*', name):
         raise ValueError(
             f'`{where}.name` also names a folder: use letters, digits, '
-            f"'_', '-' and '.', got {item['name']!r}."
+            f"'_', '-' and '.', got {name!r}."
         )
-    config = Path(os.path.normpath(source.parent / item['config']))
-    if not config.is_file():
-        raise FileNotFoundError(
-            f'`{where}.config`={item["config"]!r} is not there: {config} '
-            f'(relative to the pipeline config {source}).'
-        )
+    config = checked_config(where, item, source, 'pipeline')
     options = {**common, **flatten(item.get('cfg_options') or {})}
     taken = sorted(SET_BY_PIPELINE & set(options))
     if taken:
@@ -182,7 +172,7 @@ def _entry(
     if epochs is not None:
         checked_int(f'{where}.epochs', epochs, 1)
     return Entry(
-        name=item['name'],
+        name=name,
         config=config,
         cfg_options=options,
         epochs=epochs,

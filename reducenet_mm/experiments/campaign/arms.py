@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import Any
 
 from reducenet_mm.plain_numbers import is_number
 
-from ..checks import check_keys, checked_int
+from ..checks import check_entry, checked_config, checked_int
 from ..pipeline_config import flatten
 from .taken import Files, taken_options
 
@@ -101,24 +100,13 @@ def read_arm(
         ValueError: If a key or value in it is wrong.
     """
     where = f'arms.{name}'
-    if not isinstance(item, Mapping):
-        raise ValueError(f'`{where}` must be a dict, got {item!r}.')
-    check_keys(f'`{where}`', item, ARM_KEYS)
+    check_entry(where, item, ARM_KEYS)
     if not re.fullmatch(r'[A-Za-z0-9]\w*', name):
         raise ValueError(
             f"`{where}`: an arm's name is letters, digits and '_', got "
             f'{name!r}.'
         )
-    if not isinstance(item.get('config'), str):
-        raise ValueError(
-            f'`{where}.config` must be a string, got {item.get("config")!r}.'
-        )
-    config = Path(os.path.normpath(source.parent / item['config']))
-    if not config.is_file():
-        raise FileNotFoundError(
-            f'`{where}.config`={item["config"]!r} is not there: {config} '
-            f'(relative to the campaign config {source}).'
-        )
+    config = checked_config(where, item, source, 'campaign')
     taken = taken_options(where, item['config'], item.get('take', {}), files)
     own = flatten(item.get('cfg_options') or {})
     options = {**taken, **common, **own}
