@@ -47,7 +47,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--fold-bn',
         action='store_true',
         help='also write student_folded.pth and student_folded.py, in which '
-        'every batch norm is folded into the convolution before it',
+        'every batch norm is folded into the convolution before it; for a '
+        'ReduceNet only: of a GraftedBackbone, --onnx and --int8 fold',
     )
     parser.add_argument(
         '--onnx',

@@ -9,20 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import DATASETS, DefaultScope
-from mmengine.runner.checkpoint import CheckpointLoader
+from mmengine.registry import DefaultScope
 from torch import Tensor
 
-from reducenet_mm import __version__
-from reducenet_mm.datasets.wrapped import innermost
 from reducenet_mm.engine.preflight import no_side_effects, read_weights
-from reducenet_mm.engine.preflight.model_keys import resolve
 from reducenet_mm.engine.toolbox import CLASSIFIERS, scope_of
 from reducenet_mm.files import (
     check_folder,
     checkpoint_bytes,
     json_text,
-    sha256_file,
     write_folder,
 )
 from reducenet_mm.models.checkpoint_views import (
@@ -49,6 +44,8 @@ from .plain_config import (
     FOLDED_CONFIG_FILE,
     plain_files,
 )
+from .plain_model import plain_model_cfg
+from .provenance import checkpoint_meta, header_of
 
 PARITY = 'parity.json'
 ALL_FILES = (
@@ -173,6 +170,7 @@ def export_student(
         config = Config.fromfile(config)
     scope = scope_of(config)
     _check_options(options, scope)
+    plain_model_cfg(config, options.fold)  # refuses what has no such form
     weights = read_weights(str(checkpoint))
     source = f'checkpoint {str(checkpoint)!r}'
     with no_side_effects(), DefaultScope.overwrite_default_scope(scope):
@@ -181,12 +179,12 @@ def export_student(
         )
         data = ImageSource(config, forms.plain)
         images = data.to_compare()
-        meta = _meta(config, checkpoint)
+        meta = checkpoint_meta(config, checkpoint)
         _add_forms(forms, config, options, data, images, meta)
         compared = compare(forms.references(), forms.made, images)
         accuracy, count = _measure(forms, options, data, scope)
         parity = as_content(compared, images, accuracy, count)
-        header = _header(meta)
+        header = header_of(meta)
         texts = plain_files(config, header)
         if options.fold:
             texts.update(plain_files(config, header, folded=True))
@@ -258,42 +256,3 @@ def _supernet(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if not is_distill_state_dict(weights):
         return dict(weights)
     return strip_prefix(weights, ARCHITECTURE)
-
-
-def _meta(config: Config, checkpoint: str | Path) -> dict[str, Any]:
-    loaded = CheckpointLoader.load_checkpoint(
-        str(checkpoint), map_location='cpu'
-    )
-    source_meta = loaded.get('meta') or {}
-    classes = (source_meta.get('dataset_meta') or {}).get('classes')
-    if classes is None:
-        classes = _classes_of_data(config)
-    names = None if classes is None else [str(name) for name in classes]
-    return dict(
-        classes=names,
-        dataset_meta={} if names is None else dict(classes=names),
-        provenance=dict(
-            checkpoint=Path(checkpoint).name,
-            sha256=sha256_file(checkpoint),
-            epoch=source_meta.get('epoch'),
-            reducenet_mm=__version__,
-        ),
-    )
-
-
-def _classes_of_data(config: Config) -> Any:
-    dataset_cfg = (config.get('val_dataloader') or {}).get('dataset') or {}
-    dataset_cfg = innermost(dataset_cfg)[0]
-    if 'type' not in dataset_cfg:
-        return None
-    found = resolve(dataset_cfg['type'], scope_of(config), (DATASETS,))
-    return getattr(found, 'METAINFO', {}).get('classes')
-
-
-def _header(meta: Mapping[str, Any]) -> str:
-    source = meta['provenance']
-    return (
-        '# The plain student network; its weights lie beside this file.\n'
-        f'# Exported by reducenet_mm {source["reducenet_mm"]} from '
-        f'{source["checkpoint"]},\n# sha256 {source["sha256"]}\n'
-    )
