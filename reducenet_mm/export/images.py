@@ -224,5 +224,5 @@ def _without_download(value: Any) -> Any:
             copied['download'] = False
         return copied
     if isinstance(value, (list, tuple)):
-        return [_without_download(item) for item in value]
+        return type(value)(_without_download(item) for item in value)
     return value
