@@ -53,8 +53,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--onnx',
         action='store_true',
-        help='also write student.onnx, for any batch size; input: '
-        'preprocessed images (N, C, H, W), output: logits (N, classes)',
+        help='also write student.onnx, for any batch size, but with height '
+        'and width fixed to those of the validation images (without them 224 '
+        'each, or 32 for the CIFAR layout); input: preprocessed images '
+        '(N, C, H, W), output: logits (N, classes); its metadata say how to '
+        'prepare images',
     )
     parser.add_argument(
         '--int8',

@@ -37,6 +37,7 @@ from .forms import (
 )
 from .images import ImageSource
 from .onnx_file import require_onnx
+from .onnx_metadata import onnx_metadata
 from .parity import SUPERNET, Comparison, accuracies, as_content, compare
 from .plain_config import (
     BACKBONE_FILE,
@@ -211,9 +212,9 @@ def _add_forms(
     if options.fold:
         student_forms.add_folded(forms, config, options.tolerance)
     if options.onnx or options.int8:
-        metadata = dict(meta['provenance'], classes=meta['classes'])
-        texts = {key: json_text(val) for key, val in metadata.items()}
-        student_forms.add_onnx(forms, images['random'], texts)
+        batch = images['random']
+        metadata = onnx_metadata(config, meta, batch.shape[1:])
+        student_forms.add_onnx(forms, batch, metadata)
     if options.int8:
         calibration = data.calibration(options.num_calibration)
         student_forms.add_int8(forms, calibration)
