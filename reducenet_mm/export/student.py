@@ -10,6 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from rich.console import Console
 from torch import Tensor
 
 from reducenet_mm.engine.preflight import no_side_effects, read_weights
@@ -36,9 +37,10 @@ from .forms import (
     Forms,
 )
 from .images import ImageSource
+from .measure import Measured, measure
 from .onnx_file import require_onnx
 from .onnx_metadata import onnx_metadata
-from .parity import SUPERNET, Comparison, accuracies, as_content, compare
+from .parity import SUPERNET, Comparison, as_content, compare
 from .plain_config import (
     BACKBONE_FILE,
     CONFIG_FILE,
@@ -74,6 +76,7 @@ class ExportResult:
             network on the validation set; empty if it was not measured or
             the set is not on this machine.
         num_validation: On how many images.
+        all_validation: How many that set has.
         params: Number of the plain network's parameters.
         missing: Why images are missing, by the dataloader that names them.
     """
@@ -83,6 +86,7 @@ class ExportResult:
     images: dict[str, int]
     accuracy: dict[str, float]
     num_validation: int
+    all_validation: int
     params: int
     missing: dict[str, str]
 
@@ -112,7 +116,9 @@ class ExportOptions:
         onnx: Write ``student.onnx``.
         int8: Write ``student_int8.onnx`` too.
         accuracy: Measure each network on the validation set.
-        max_validation: On how many images at most; None for all.
+        max_validation: On how many images at most; None for all. So few
+            because this happens on the CPU, and the forms are compared with
+            each other: they all get the same images.
         num_calibration: How many training images calibrate ``int8``.
         tolerance: Largest accepted difference of float64 logits, relative
             to the largest logit.
@@ -122,7 +128,7 @@ class ExportOptions:
     onnx: bool = False
     int8: bool = False
     accuracy: bool = False
-    max_validation: int | None = None
+    max_validation: int | None = 2000
     num_calibration: int = 256
     tolerance: float = EXACT
 
@@ -132,6 +138,7 @@ def export_student(
     checkpoint: str | Path,
     out_dir: str | Path,
     options: ExportOptions = ExportOptions(),
+    console: Console | None = None,
 ) -> ExportResult:
     """Write the student of a checkpoint as files of an ordinary network.
 
@@ -150,6 +157,7 @@ def export_student(
         checkpoint: A teacher's or a distillation checkpoint.
         out_dir: Folder to write to; created if it is not there.
         options: What to write and to measure.
+        console: Where to show how far measuring is; None for nowhere.
 
     Raises:
         FileNotFoundError: If ``checkpoint`` is not there.
@@ -183,8 +191,11 @@ def export_student(
         meta = checkpoint_meta(config, checkpoint)
         _add_forms(forms, config, options, data, images, meta)
         compared = compare(forms.references(), forms.made, images)
-        accuracy, count = _measure(forms, options, data, scope)
-        parity = as_content(compared, images, accuracy, count)
+        found = Measured()
+        if options.accuracy and scope == CLASSIFIERS:
+            found = _measure(forms, options, data, console)
+        accuracy = found.accuracy, found.images, found.available
+        parity = as_content(compared, images, *accuracy)
         header = header_of(meta)
         texts = plain_files(config, header)
         if options.fold:
@@ -197,7 +208,7 @@ def export_student(
     params = sum(param.numel() for param in forms.plain.parameters())
     counts = {kind: len(batch) for kind, batch in images.items()}
     return ExportResult(
-        paths, compared, counts, accuracy, count, params, data.missing
+        paths, compared, counts, *accuracy, params, data.missing
     )
 
 
@@ -239,17 +250,19 @@ def _check_options(options: ExportOptions, scope: str) -> None:
 
 
 def _measure(
-    forms: Forms, options: ExportOptions, data: ImageSource, scope: str
-) -> tuple[dict[str, float], int]:
+    forms: Forms,
+    options: ExportOptions,
+    data: ImageSource,
+    console: Console | None,
+) -> Measured:
     """Measure the top-1 accuracy of the supernet and all that is written."""
-    if not options.accuracy or scope != CLASSIFIERS:
-        return {}, 0
     answers = {SUPERNET: forms.references()['float32']}
     written = {*forms.states, *forms.files}
     answers.update(
         {form.name: form.answer for form in forms.made if form.name in written}
     )
-    return accuracies(data.validation(options.max_validation), answers)
+    console = console or Console(quiet=True)
+    return measure(answers, data, options.max_validation, console)
 
 
 def _supernet(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
