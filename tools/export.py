@@ -47,13 +47,17 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--fold-bn',
         action='store_true',
         help='also write student_folded.pth and student_folded.py, in which '
-        'every batch norm is folded into the convolution before it',
+        'every batch norm is folded into the convolution before it; for a '
+        'ReduceNet only: of a GraftedBackbone, --onnx and --int8 fold',
     )
     parser.add_argument(
         '--onnx',
         action='store_true',
-        help='also write student.onnx, for any batch size; input: '
-        'preprocessed images (N, C, H, W), output: logits (N, classes)',
+        help='also write student.onnx, for any batch size, but with height '
+        'and width fixed to those of the validation images (without them 224 '
+        'each, or 32 for the CIFAR layout); input: preprocessed images '
+        '(N, C, H, W), output: logits (N, classes); its metadata say how to '
+        'prepare images',
     )
     parser.add_argument(
         '--int8',
@@ -70,10 +74,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--max-images',
-        type=positive,
+        type=positive_or_all,
+        default=ExportOptions.max_validation,
         metavar='N',
-        help='measure the accuracy on N validation images, drawn from all '
-        'of them, the same ones each time; default: on all',
+        help='measure the accuracy of each form on N validation images, drawn '
+        'from all of them, the same ones each time, on the CPU; "all" takes '
+        'all of them, which is hours for ImageNet; default: %(default)s',
     )
     parser.add_argument(
         '--cfg-options',
@@ -90,6 +96,11 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f'must be at least 1, got {text}')
     return value
+
+
+def positive_or_all(text: str) -> int | None:
+    """Read an integer >= 1, or ``all`` as None, from the command line."""
+    return None if text == 'all' else positive(text)
 
 
 def print_result(result: ExportResult) -> None:
@@ -123,7 +134,8 @@ def print_result(result: ExportResult) -> None:
     print(f'compared on {compared}')
     if result.accuracy:
         print(
-            f'accuracy: top-1 on {result.num_validation:,} validation images'
+            f'accuracy: top-1 on {result.num_validation:,} of '
+            f'{result.all_validation:,} validation images (--max-images)'
         )
     elif 'validation' in result.images:
         print('accuracy: not measured, the images have no single label')
@@ -156,7 +168,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         with usage_errors('export.py'):
             config = read_config(args.config, args.cfg_options)
-            result = export_student(config, args.checkpoint, args.out, options)
+            result = export_student(
+                config,
+                args.checkpoint,
+                args.out,
+                options,
+                Console(stderr=True),
+            )
     except (ImportError, OSError, ParityError) as error:
         sys.exit(f'export.py: error: {error}')
     print_result(result)

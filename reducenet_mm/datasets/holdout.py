@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from ..registry import DATASETS
+from .wrapped import innermost
 
 _PARTS = ('train', 'val')
 _KEY = '*_dataloader.dataset'
@@ -27,6 +28,7 @@ def holdout_split(
     seed: int = 0,
     train_size: int | None = None,
     stratified: bool = False,
+    pipeline: Sequence[Any] | None = None,
 ) -> BaseDataset:
     """Build a training set and keep one part of it, in place.
 
@@ -48,13 +50,16 @@ def holdout_split(
             to False, which means that all classes have equally many: where
             they are not equally large, only as many images can be held out
             as the scarcest class allows.
+        pipeline: That of ``dataset`` once more, for tools that look for it
+            here, as MMPretrain's inferencer does. Defaults to None, which
+            is as good for all else.
 
     Returns:
         The inner data set, fully initialised, with fewer images.
 
     Raises:
         ValueError: If ``part``, ``val_size``, ``seed`` or ``train_size`` is
-            out of range.
+            out of range, or ``pipeline`` is not that of ``dataset``.
         FileNotFoundError: If the images are not where the config says and
             could not be downloaded.
         RuntimeError: If the folder is there but its content is not the data
@@ -74,6 +79,13 @@ def holdout_split(
         raise ValueError(
             f'HoldoutSplit has the parts {" and ".join(_PARTS)}, got '
             f'part={part!r}. Correct the config key `{_KEY}.part`.'
+        )
+    inner = innermost(dataset)[0].get('pipeline')
+    if pipeline is not None and list(pipeline) != list(inner or ()):
+        raise ValueError(
+            f'`{_KEY}.pipeline` of a HoldoutSplit only repeats '
+            f'`{_KEY}.dataset.pipeline`, and they differ. Change both, or '
+            'leave out the first.'
         )
     built = _build(dataset)
     kept = holdout_indices(

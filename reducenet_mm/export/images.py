@@ -7,6 +7,7 @@ Nothing is downloaded here: what is not on this machine is left out.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -57,7 +58,7 @@ class ImageSource:
         self.model = model
         self.missing: dict[str, str] = {}
         self._compared = NUM_IMAGES if scope_of(cfg) == CLASSIFIERS else 1
-        self._validation = self._build('val_dataloader')
+        self._validation: Any = self._build('val_dataloader')
 
     def to_compare(self) -> dict[str, Tensor]:
         """Return images (N, C, H, W) by kind.
@@ -75,6 +76,21 @@ class ImageSource:
         images['random'] = torch.randn(shape, generator=generator)
         return images
 
+    def num_validation(self, limit: int | None = None) -> tuple[int, int]:
+        """Return how many :meth:`validation` yields, and how many there are.
+
+        Both are 0 where it yields nothing.
+        """
+        if not self._labelled:
+            return 0, 0
+        available = len(self._validation)
+        return len(_chosen(available, limit)), available
+
+    @functools.cached_property
+    def _labelled(self) -> bool:
+        found = self._validation
+        return found is not None and _one_label_each(found)
+
     def validation(
         self, limit: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -88,7 +104,7 @@ class ImageSource:
             Images (N, C, H, W) and labels (N,); nothing at all where the
             set is not on this machine or has more labels than one an image.
         """
-        if self._validation is None or not _one_label_each(self._validation):
+        if not self._labelled:
             return
         for batch in self._batches(self._validation, limit):
             labels = [sample.gt_label for sample in batch['data_samples']]
@@ -224,5 +240,5 @@ def _without_download(value: Any) -> Any:
             copied['download'] = False
         return copied
     if isinstance(value, (list, tuple)):
-        return [_without_download(item) for item in value]
+        return type(value)(_without_download(item) for item in value)
     return value

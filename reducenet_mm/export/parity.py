@@ -190,8 +190,17 @@ def as_content(
     images: Mapping[str, Tensor],
     accuracy: Mapping[str, float],
     count: int,
+    available: int,
 ) -> dict[str, Any]:
-    """Return all of a check as it is written to ``parity.json``."""
+    """Return all of a check as it is written to ``parity.json``.
+
+    Args:
+        compared: How far each form is from the supernet.
+        images: What they were compared on, by kind.
+        accuracy: Network -> top-1 in percent.
+        count: On how many validation images.
+        available: How many of them there are.
+    """
     return dict(
         reference=SUPERNET,
         difference='largest of any logit, relative to the largest logit',
@@ -208,6 +217,7 @@ def as_content(
         accuracy=dict(
             metric='top-1 on the validation set, in percent',
             images=count,
+            available=available,
             values=dict(accuracy),
         ),
     )

@@ -25,6 +25,7 @@ from .plain_data import (
     unscoped,
 )
 from .plain_model import BACKBONES, plain_model_cfg
+from .plain_pipeline import accept_colour, data_notes, for_inferencer
 
 CONFIG_FILE = 'student.py'
 FOLDED_CONFIG_FILE = 'student_folded.py'
@@ -66,7 +67,12 @@ def plain_config(cfg: Config, folded: bool = False) -> Config:
     """
     scope = scope_of(cfg)
     model = plain_model_cfg(cfg, folded)
-    data = evaluation_part(cfg, model['backbone'].get('in_channels', 3))
+    data = evaluation_part(cfg)
+    if scope == CLASSIFIERS:
+        data = for_inferencer(data)
+    if model['backbone'].get('in_channels', 3) == 1:
+        # MMPretrain's inferencer decodes every file to colour.
+        accept_colour(data)
     content: dict[str, Any] = dict(default_scope=scope)
     imports = _imports(cfg, model, data)
     if imports['imports']:
@@ -163,7 +169,7 @@ def _imports(
 
 def _notes(cfg: Config, config: Config) -> str:
     """Return comments on what the config's reader must know."""
-    notes = []
+    notes = data_notes(cfg, config) if scope_of(cfg) == CLASSIFIERS else []
     missing = left_out(cfg, config)
     imports = config.get('custom_imports') or {}
     if missing:

@@ -48,11 +48,8 @@ _STOCK_PARTS = {
 }
 """Ours -> what evaluates alike, and the settings that it does not have."""
 
-_GREY = dict(type='RandomGrayscale', prob=1.0, channel_weights=(1.0, 2.0, 1.0))
-"""Colours become grey, and grey values stay what they are, to the bit."""
 
-
-def evaluation_part(cfg: Config, in_channels: int) -> dict[str, Any]:
+def evaluation_part(cfg: Config) -> dict[str, Any]:
     """Return the validation and test settings that go with the student.
 
     Parts of this package become stock ones where those do the same. What
@@ -61,9 +58,6 @@ def evaluation_part(cfg: Config, in_channels: int) -> dict[str, Any]:
 
     Args:
         cfg: The config with which the checkpoint was trained.
-        in_channels: Channels of the student's images. With 1, the test
-            pipeline takes coloured images as well: MMPretrain's inferencer
-            decodes every file to colour.
 
     Returns:
         A copy of the top-level keys of ``cfg`` that are kept.
@@ -80,14 +74,12 @@ def evaluation_part(cfg: Config, in_channels: int) -> dict[str, Any]:
     stock_test = bool(test) and OWN_PACKAGE not in packages(test, scope)
     if stock_test and OWN_PACKAGE in packages(val, scope):
         val = {}
-    if in_channels == 1:
-        _accept_colour(test)
     return {**val, **test}
 
 
 def left_out(cfg: Config, kept: Mapping[str, Any]) -> list[str]:
-    """Return the evaluation keys of ``cfg`` that are not in ``kept``."""
-    keys = (f'{part}_{field}' for part in ('val', 'test') for field in _FIELDS)
+    """Return the validation keys of ``cfg`` that are not in ``kept``."""
+    keys = [f'val_{field}' for field in _FIELDS]
     return [key for key in keys if cfg.get(key) is not None if key not in kept]
 
 
@@ -158,19 +150,6 @@ def _with_stock_parts(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_with_stock_parts(item) for item in value)
     return value
-
-
-def _accept_colour(test: Mapping[str, Any]) -> None:
-    """Let a test pipeline begin by making images grey, in place."""
-    dataset = test.get('test_dataloader', {}).get('dataset', {})
-    steps = list(dataset.get('pipeline', ()))
-    if not steps:
-        return
-    loads = unscoped(steps[0].get('type')) == 'LoadImageFromFile'
-    if loads and steps[0].get('to_float32'):
-        return  # the transform would round what it gets
-    steps.insert(int(loads), copy.deepcopy(_GREY))
-    dataset['pipeline'] = steps
 
 
 def _types(value: Any) -> Iterator[str]:

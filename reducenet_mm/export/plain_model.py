@@ -116,8 +116,9 @@ def plain_model_cfg(cfg: Config, folded: bool = False) -> dict[str, Any]:
 def _host_cfg(old: Mapping[str, Any], folded: bool) -> dict[str, Any]:
     if folded:
         raise ValueError(
-            'only a ReduceNet is exported folded, got model.backbone.type='
-            f'{GRAFTED!r}. Export without folding; ONNX folds by itself.'
+            '--fold-bn is for a ReduceNet, got model.backbone.type='
+            f'{GRAFTED!r}. Export without folding: --onnx and --int8 fold by '
+            'themselves.'
         )
     return {
         key: value

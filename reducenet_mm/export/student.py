@@ -9,20 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import DATASETS, DefaultScope
-from mmengine.runner.checkpoint import CheckpointLoader
+from mmengine.registry import DefaultScope
+from rich.console import Console
 from torch import Tensor
 
-from reducenet_mm import __version__
-from reducenet_mm.datasets.wrapped import innermost
 from reducenet_mm.engine.preflight import no_side_effects, read_weights
-from reducenet_mm.engine.preflight.model_keys import resolve
 from reducenet_mm.engine.toolbox import CLASSIFIERS, scope_of
 from reducenet_mm.files import (
     check_folder,
     checkpoint_bytes,
     json_text,
-    sha256_file,
     write_folder,
 )
 from reducenet_mm.models.checkpoint_views import (
@@ -41,14 +37,18 @@ from .forms import (
     Forms,
 )
 from .images import ImageSource
+from .measure import Measured, measure
 from .onnx_file import require_onnx
-from .parity import SUPERNET, Comparison, accuracies, as_content, compare
+from .onnx_metadata import onnx_metadata
+from .parity import SUPERNET, Comparison, as_content, compare
 from .plain_config import (
     BACKBONE_FILE,
     CONFIG_FILE,
     FOLDED_CONFIG_FILE,
     plain_files,
 )
+from .plain_model import plain_model_cfg
+from .provenance import checkpoint_meta, header_of
 
 PARITY = 'parity.json'
 ALL_FILES = (
@@ -76,6 +76,7 @@ class ExportResult:
             network on the validation set; empty if it was not measured or
             the set is not on this machine.
         num_validation: On how many images.
+        all_validation: How many that set has.
         params: Number of the plain network's parameters.
         missing: Why images are missing, by the dataloader that names them.
     """
@@ -85,6 +86,7 @@ class ExportResult:
     images: dict[str, int]
     accuracy: dict[str, float]
     num_validation: int
+    all_validation: int
     params: int
     missing: dict[str, str]
 
@@ -114,7 +116,9 @@ class ExportOptions:
         onnx: Write ``student.onnx``.
         int8: Write ``student_int8.onnx`` too.
         accuracy: Measure each network on the validation set.
-        max_validation: On how many images at most; None for all.
+        max_validation: On how many images at most; None for all. So few
+            because this happens on the CPU, and the forms are compared with
+            each other: they all get the same images.
         num_calibration: How many training images calibrate ``int8``.
         tolerance: Largest accepted difference of float64 logits, relative
             to the largest logit.
@@ -124,7 +128,7 @@ class ExportOptions:
     onnx: bool = False
     int8: bool = False
     accuracy: bool = False
-    max_validation: int | None = None
+    max_validation: int | None = 2000
     num_calibration: int = 256
     tolerance: float = EXACT
 
@@ -134,6 +138,7 @@ def export_student(
     checkpoint: str | Path,
     out_dir: str | Path,
     options: ExportOptions = ExportOptions(),
+    console: Console | None = None,
 ) -> ExportResult:
     """Write the student of a checkpoint as files of an ordinary network.
 
@@ -152,6 +157,7 @@ def export_student(
         checkpoint: A teacher's or a distillation checkpoint.
         out_dir: Folder to write to; created if it is not there.
         options: What to write and to measure.
+        console: Where to show how far measuring is; None for nowhere.
 
     Raises:
         FileNotFoundError: If ``checkpoint`` is not there.
@@ -173,6 +179,7 @@ def export_student(
         config = Config.fromfile(config)
     scope = scope_of(config)
     _check_options(options, scope)
+    plain_model_cfg(config, options.fold)  # refuses what has no such form
     weights = read_weights(str(checkpoint))
     source = f'checkpoint {str(checkpoint)!r}'
     with no_side_effects(), DefaultScope.overwrite_default_scope(scope):
@@ -181,12 +188,15 @@ def export_student(
         )
         data = ImageSource(config, forms.plain)
         images = data.to_compare()
-        meta = _meta(config, checkpoint)
+        meta = checkpoint_meta(config, checkpoint)
         _add_forms(forms, config, options, data, images, meta)
         compared = compare(forms.references(), forms.made, images)
-        accuracy, count = _measure(forms, options, data, scope)
-        parity = as_content(compared, images, accuracy, count)
-        header = _header(meta)
+        found = Measured()
+        if options.accuracy and scope == CLASSIFIERS:
+            found = _measure(forms, options, data, console)
+        accuracy = found.accuracy, found.images, found.available
+        parity = as_content(compared, images, *accuracy)
+        header = header_of(meta)
         texts = plain_files(config, header)
         if options.fold:
             texts.update(plain_files(config, header, folded=True))
@@ -198,7 +208,7 @@ def export_student(
     params = sum(param.numel() for param in forms.plain.parameters())
     counts = {kind: len(batch) for kind, batch in images.items()}
     return ExportResult(
-        paths, compared, counts, accuracy, count, params, data.missing
+        paths, compared, counts, *accuracy, params, data.missing
     )
 
 
@@ -213,9 +223,9 @@ def _add_forms(
     if options.fold:
         student_forms.add_folded(forms, config, options.tolerance)
     if options.onnx or options.int8:
-        metadata = dict(meta['provenance'], classes=meta['classes'])
-        texts = {key: json_text(val) for key, val in metadata.items()}
-        student_forms.add_onnx(forms, images['random'], texts)
+        batch = images['random']
+        metadata = onnx_metadata(config, meta, batch.shape[1:])
+        student_forms.add_onnx(forms, batch, metadata)
     if options.int8:
         calibration = data.calibration(options.num_calibration)
         student_forms.add_int8(forms, calibration)
@@ -240,17 +250,19 @@ def _check_options(options: ExportOptions, scope: str) -> None:
 
 
 def _measure(
-    forms: Forms, options: ExportOptions, data: ImageSource, scope: str
-) -> tuple[dict[str, float], int]:
+    forms: Forms,
+    options: ExportOptions,
+    data: ImageSource,
+    console: Console | None,
+) -> Measured:
     """Measure the top-1 accuracy of the supernet and all that is written."""
-    if not options.accuracy or scope != CLASSIFIERS:
-        return {}, 0
     answers = {SUPERNET: forms.references()['float32']}
     written = {*forms.states, *forms.files}
     answers.update(
         {form.name: form.answer for form in forms.made if form.name in written}
     )
-    return accuracies(data.validation(options.max_validation), answers)
+    console = console or Console(quiet=True)
+    return measure(answers, data, options.max_validation, console)
 
 
 def _supernet(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -258,42 +270,3 @@ def _supernet(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if not is_distill_state_dict(weights):
         return dict(weights)
     return strip_prefix(weights, ARCHITECTURE)
-
-
-def _meta(config: Config, checkpoint: str | Path) -> dict[str, Any]:
-    loaded = CheckpointLoader.load_checkpoint(
-        str(checkpoint), map_location='cpu'
-    )
-    source_meta = loaded.get('meta') or {}
-    classes = (source_meta.get('dataset_meta') or {}).get('classes')
-    if classes is None:
-        classes = _classes_of_data(config)
-    names = None if classes is None else [str(name) for name in classes]
-    return dict(
-        classes=names,
-        dataset_meta={} if names is None else dict(classes=names),
-        provenance=dict(
-            checkpoint=Path(checkpoint).name,
-            sha256=sha256_file(checkpoint),
-            epoch=source_meta.get('epoch'),
-            reducenet_mm=__version__,
-        ),
-    )
-
-
-def _classes_of_data(config: Config) -> Any:
-    dataset_cfg = (config.get('val_dataloader') or {}).get('dataset') or {}
-    dataset_cfg = innermost(dataset_cfg)[0]
-    if 'type' not in dataset_cfg:
-        return None
-    found = resolve(dataset_cfg['type'], scope_of(config), (DATASETS,))
-    return getattr(found, 'METAINFO', {}).get('classes')
-
-
-def _header(meta: Mapping[str, Any]) -> str:
-    source = meta['provenance']
-    return (
-        '# The plain student network; its weights lie beside this file.\n'
-        f'# Exported by reducenet_mm {source["reducenet_mm"]} from '
-        f'{source["checkpoint"]},\n# sha256 {source["sha256"]}\n'
-    )

@@ -148,6 +148,16 @@ def test_bad_arguments(kwargs, message):
         DATASETS.build(dict(type='HoldoutSplit', **{**cfg, **kwargs}))
 
 
+def test_a_pipeline_is_only_repeated():
+    steps = [dict(type='PackInputs')]
+    inner = dict(type='Digits', pipeline=steps)
+    cfg = dict(type='HoldoutSplit', part='val', val_size=10, dataset=inner)
+    repeated = DATASETS.build(dict(cfg, pipeline=tuple(steps)))
+    assert images(repeated) == images(DATASETS.build(cfg))
+    with pytest.raises(ValueError, match=r'`\*_dataloader.dataset.pipeline`'):
+        DATASETS.build(dict(cfg, pipeline=[]))
+
+
 def test_no_class_left_to_train_on():
     with pytest.raises(ValueError, match='at least 2, of which .* only 1'):
         holdout_indices(np.array([0, 0, 1]), 'val', 1)

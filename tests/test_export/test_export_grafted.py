@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 from mmengine.config import Config
@@ -16,6 +17,7 @@ from mmpretrain.registry import MODELS
 from reducenet_mm import set_scaler
 from reducenet_mm.export import ExportOptions, export_student
 from tests.conftest import randomise_norms
+from tests.test_export.folders import write_images
 
 HOSTS = dict(
     MobileNetV2=(dict(widen_factor=0.1, out_indices=(3,)), 'depthwise', 8),
@@ -86,13 +88,33 @@ def test_what_merging_leaves_behind_is_named(
     assert not (tmp_path / 'out').exists()
 
 
-def test_folding_is_for_reducenet(
+def test_folding_is_for_reducenet_and_refused_first(
     classifier_cfg: Callable, tmp_path: Path
 ) -> None:
     cfg = config('ResNet', classifier_cfg, None)
-    checkpoint(cfg, tmp_path / 'a.pth')
-    with pytest.raises(ValueError, match='without folding'):
-        export_student(
-            cfg, tmp_path / 'a.pth', tmp_path / 'out', ExportOptions(fold=True)
-        )
+    cfg.val_dataloader = dict(dataset=dict(type='NoSuchDataset'))
+    options = ExportOptions(fold=True)
+    with pytest.raises(ValueError, match='for a ReduceNet.*without folding'):
+        export_student(cfg, tmp_path / 'gone.pth', tmp_path / 'out', options)
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('name', HOSTS)
+def test_onnx_folds_the_stock_network_and_int8_quantises_it(
+    name: str, classifier_cfg: Callable, tmp_path: Path
+) -> None:
+    cfg = config(name, classifier_cfg, None)
+    steps = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+    images = str(write_images(tmp_path / 'images'))
+    cfg.train_dataloader = cfg.val_dataloader = dict(
+        dataset=dict(type='CustomDataset', data_root=images, pipeline=steps)
+    )
+    checkpoint(cfg, tmp_path / 'a.pth')
+    options = ExportOptions(int8=True)
+    result = export_student(cfg, tmp_path / 'a.pth', tmp_path / 'out', options)
+    assert {'student.onnx', 'student_int8.onnx'} <= set(result.files)
+    *_, exact, quantised = result.comparisons
+    assert exact.largest <= 1e-4 < quantised.largest
+    for one in ('student.onnx', 'student_int8.onnx'):
+        nodes = onnx.load(result.files[one]).graph.node
+        assert 'BatchNormalization' not in {node.op_type for node in nodes}

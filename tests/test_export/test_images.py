@@ -121,6 +121,8 @@ def test_compared_are_validation_images_of_all_classes(
 def test_measured_are_validation_images_with_their_own_labels(
     cfg: Config, model: nn.Module
 ) -> None:
+    crop = (VAL_SIDE, VAL_SIDE)  # MMCV takes no list
+    cfg.val_dataloader.dataset.pipeline[1].crop_size = crop
     for limit in (20, 66, None, 1000):
         batches = list(ImageSource(cfg, model).validation(limit))
         drawn = values(torch.cat([images for images, _ in batches]))

@@ -12,121 +12,23 @@ from types import SimpleNamespace
 from typing import Any
 
 import cv2
-import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmpretrain import get_model
-from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from reducenet_mm import set_scaler
-from reducenet_mm.export import ExportOptions, export_student
-from tests.conftest import randomise_norms
+from tests.test_export.folders import (
+    BACKBONES,
+    CLASSES,
+    FOLDED,
+    FOLDERS,
+    export_folder,
+    training_config,
+    write_images,
+)
 from tests.test_export.hand_written import HandWrittenNet, operations
 
-CLASSES = ('ant', 'bee', 'cat', 'dog', 'eel')
 SCRIPT = Path(__file__).with_name('use_exported.py')
-
-FOLDERS: dict[str, dict[str, Any]] = {
-    'postsum': dict(depth=8),
-    'parallel': dict(depth=14, block='parallel'),
-    'imagenet': dict(depth=18, block='sequential'),
-    'stock': dict(depth=18),
-    'digits': dict(depth=8, in_channels=1),
-}
-"""Exported folder -> settings of its supernet."""
-
-FOLDED = ('stock', 'parallel')
-
-BACKBONES = dict(
-    postsum='StudentResNet_CIFAR',
-    parallel='StudentResNet_CIFAR',
-    imagenet='StudentResNet',
-    stock='ResNet',
-    digits='StudentResNet_CIFAR',
-)
-
-
-def training_config(name: str, images: Path) -> Config:
-    """Return a config as one trains with, of a narrow network."""
-    backbone = dict(FOLDERS[name], type='ReduceNet', base_channels=4)
-    backbone['expansion'] = 2
-    channels = backbone.get('in_channels', 3)
-    widths = 32 if backbone['depth'] == 18 else 16
-    model = dict(
-        _scope_='mmpretrain',
-        type='ImageClassifier',
-        backbone=backbone,
-        neck=dict(type='GlobalAveragePooling'),
-        head=dict(
-            type='LinearClsHead',
-            num_classes=5,
-            in_channels=widths,
-            loss=dict(type='CrossEntropyLoss'),
-        ),
-    )
-    dataset = dict(
-        type='CustomDataset',
-        data_root=str(images),
-        pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')],
-    )
-    if name == 'digits':
-        pack = [dict(type='PackInputs')]
-        dataset = dict(type='Digits', split='test', pipeline=pack)
-    return Config(
-        dict(
-            model=model,
-            data_preprocessor=dict(
-                num_classes=5, mean=[110.0] * channels, std=[70.0] * channels
-            ),
-            test_dataloader=dict(
-                batch_size=4,
-                num_workers=0,
-                dataset=dataset,
-                sampler=dict(type='DefaultSampler', shuffle=False),
-            ),
-            test_evaluator=dict(type='Accuracy', topk=(1,)),
-            test_cfg=dict(),
-        )
-    )
-
-
-def build_supernet(cfg: Config) -> nn.Module:
-    preprocessor = dict(type='ClsDataPreprocessor', **cfg.data_preprocessor)
-    model = MODELS.build(dict(cfg.model, data_preprocessor=preprocessor))
-    nn.init.normal_(model.head.fc.weight)
-    return randomise_norms(model).eval()
-
-
-def export_folder(root: Path, name: str, cfg: Config) -> nn.Module:
-    """Export a random supernet to ``root/name``, return it at scaler 0."""
-    supernet = build_supernet(cfg)
-    checkpoint = root / f'{name}.pth'
-    meta = dict(epoch=1, dataset_meta=dict(classes=CLASSES))
-    torch.save(dict(state_dict=supernet.state_dict(), meta=meta), checkpoint)
-    options = ExportOptions(fold=name in FOLDED)
-    folder = root / name
-    export_student(cfg, checkpoint, folder, options)
-    if name != 'stock' and not (folder / 'student_backbone.py').is_file():
-        pytest.fail(
-            f'export_student wrote no student_backbone.py into {folder}: it '
-            'must write all of plain_config.plain_files.'
-        )
-    set_scaler(supernet, 0.0)
-    return supernet
-
-
-def write_images(folder: Path) -> Path:
-    """Write two PNG files of each class, return the folder."""
-    rng = np.random.RandomState(0)
-    for name in CLASSES:
-        (folder / name).mkdir(parents=True)
-        for index in range(2):
-            image = rng.randint(0, 256, (14, 12, 3), np.uint8)
-            path = str(folder / name / f'{name}{index}.png')
-            assert cv2.imwrite(path, image)
-    return folder
 
 
 @pytest.fixture(scope='module')
@@ -283,10 +185,22 @@ def test_mmpretrains_publishing_tool_takes_the_weights(
         assert torch.equal(saved['state_dict'][key], value)
 
 
+@pytest.mark.parametrize(
+    ('name', 'error'),
+    [('digits', 'Digits is not in'), ('holdout', 'HoldoutSplit is not in')],
+)
 def test_only_evaluating_on_our_data_needs_the_project(
+    name: str, error: str, elsewhere: SimpleNamespace
+) -> None:
+    assert error in elsewhere.answers['errors'][name]
+
+
+def test_other_images_are_not_evaluated_on(
     elsewhere: SimpleNamespace,
 ) -> None:
-    assert 'Digits is not in' in elsewhere.answers['digits_error']
+    """Of two data sets, the written config has only the first."""
+    error = elsewhere.answers['errors']['both']
+    assert 'either all None or not None' in error
 
 
 def test_with_the_project_the_same_folder_gives_the_same(

@@ -104,12 +104,14 @@ def main() -> None:
         results / 'published.pth',
     )
     answers['published'] = printed.split()[-1].rstrip('.')
-    try:
-        digits = Path(root, 'digits')
-        tool('test.py', digits / 'student.py', digits / 'student.pth',
-             '--work-dir', results / 'digits')  # fmt: skip
-    except KeyError as error:
-        answers['digits_error'] = str(error)
+    answers['errors'] = {}
+    for name in ('digits', 'holdout', 'both'):
+        folder = Path(root, name)
+        try:
+            tool('test.py', folder / 'student.py', folder / 'student.pth',
+                 '--work-dir', results / name)  # fmt: skip
+        except (KeyError, ValueError) as error:
+            answers['errors'][name] = str(error)
     answers['found'] = [
         name for name in sys.modules if name.startswith('reducenet_mm')
     ]

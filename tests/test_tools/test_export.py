@@ -120,7 +120,7 @@ def test_every_form_is_compared_measured_and_written(
             assert max(one['differences'].values()) <= one['tolerance']
     assert compared['student_int8.onnx']['differences']['validation'] > 1e-4
     accuracy = parity['accuracy']
-    assert accuracy['images'] == 120
+    assert (accuracy['images'], accuracy['available']) == (120, 300)
     float_forms = {
         value
         for form, value in accuracy['values'].items()
@@ -137,8 +137,11 @@ def test_every_form_is_compared_measured_and_written(
     for name in ('student.pth', 'student_folded.pth'):
         meta = torch.load(out / name, weights_only=True)['meta']
         assert meta['parity'] == parity
-    printed = capsys.readouterr().out
+    printed, shown = capsys.readouterr()
     assert f'{accuracy["values"]["student.onnx"]:.2f}' in printed
+    assert 'on 120 of 300 validation images (--max-images)' in printed
+    assert 'measuring 5 networks on 120 of 300 validation images' in shown
+    assert len(shown.splitlines()) == 1  # no bar without a terminal
 
     # Whatever is there after another export belongs to that one.
     export([*arguments, '--out', str(out)])
@@ -147,6 +150,20 @@ def test_every_form_is_compared_measured_and_written(
         for name in ALL_FILES
         if 'folded' not in name and 'onnx' not in name
     ]
+
+
+@pytest.mark.parametrize(
+    ('given', 'limit'),
+    [([], 2000), (['--max-images', '7'], 7), (['--max-images', 'all'], None)],
+)
+def test_the_limit_of_images_to_measure_on(
+    given: list[str], limit: int | None, load_tool: Callable
+) -> None:
+    arguments = ['config.py', 'a.pth', '--out', 'out', *given]
+    tool = load_tool('export')
+    assert tool.parse_args(arguments).max_images == limit
+    with pytest.raises(SystemExit):
+        tool.parse_args([*arguments, '--max-images', '0'])
 
 
 def test_a_form_that_breaks_is_named_and_nothing_is_written(
