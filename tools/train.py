@@ -118,9 +118,10 @@ def train(cfg: Config, notes: Sequence[str]) -> None:
     """Train, with ``notes`` in the run's log."""
     runner = launch.build_runner(cfg)
     begin_log(runner, notes)
-    dataset = runner.train_dataloader.dataset  # built now, and only once
-    with launch.usage_errors('train.py'):
-        preflight.check_labels(runner.model, dataset)
+    if not cfg.get('resume'):  # it has seen them all
+        dataset = runner.train_dataloader.dataset  # built now, and only once
+        with launch.usage_errors('train.py'):
+            preflight.check_labels(runner.model, dataset)
     runner.train()
 
 

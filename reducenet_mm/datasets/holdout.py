@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import heapq
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,10 +13,11 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from ..registry import DATASETS
+from .labels import class_labels
+from .quotas import KEY, check_int, equal_quota, proportional_quota
 from .wrapped import innermost
 
 _PARTS = ('train', 'val')
-_KEY = '*_dataloader.dataset'
 
 
 @DATASETS.register_module(name='HoldoutSplit')
@@ -78,13 +78,13 @@ def holdout_split(
     if part not in _PARTS:
         raise ValueError(
             f'HoldoutSplit has the parts {" and ".join(_PARTS)}, got '
-            f'part={part!r}. Correct the config key `{_KEY}.part`.'
+            f'part={part!r}. Correct the config key `{KEY}.part`.'
         )
     inner = innermost(dataset)[0].get('pipeline')
     if pipeline is not None and list(pipeline) != list(inner or ()):
         raise ValueError(
-            f'`{_KEY}.pipeline` of a HoldoutSplit only repeats '
-            f'`{_KEY}.dataset.pipeline`, and they differ. Change both, or '
+            f'`{KEY}.pipeline` of a HoldoutSplit only repeats '
+            f'`{KEY}.dataset.pipeline`, and they differ. Change both, or '
             'leave out the first.'
         )
     built = _build(dataset)
@@ -128,11 +128,11 @@ def holdout_indices(
     Raises:
         ValueError: If a size or the seed is out of range.
     """
-    _check_int('seed', seed, 0, 2**32 - 1, 'the seed of the split')
+    check_int('seed', seed, 0, 2**32 - 1, 'the seed of the split')
     rng = np.random.RandomState(seed)
     classes = [np.flatnonzero(labels == name) for name in np.unique(labels)]
     orders = [rng.permutation(members) for members in classes]
-    quota = _proportional_quota if stratified else _equal_quota
+    quota = proportional_quota if stratified else equal_quota
     # Each class keeps at least one image to train on.
     val_quota = quota(
         'val_size', val_size, [len(order) - 1 for order in orders]
@@ -151,93 +151,6 @@ def holdout_indices(
     return np.sort(np.concatenate(kept))
 
 
-def _equal_quota(key: str, size: int, available: list[int]) -> list[int]:
-    """Divide ``size`` images evenly among classes.
-
-    Args:
-        key: Name of the argument, for the error.
-        size: Number of images.
-        available: Largest possible share of each class.
-
-    Returns:
-        The share of each class; shares differ by at most one.
-
-    Raises:
-        ValueError: If ``size`` is not an int from the number of classes to
-            what the scarcest class allows.
-    """
-    count = len(available)
-    largest = _largest_balanced(available)
-    _check_int(
-        key,
-        size,
-        count,
-        largest,
-        'a class-balanced part, at least one image of each class; '
-        'stratified=True divides classes that are not equally large',
-    )
-    share, extra = divmod(int(size), count)
-    return [share + (index < extra) for index in range(count)]
-
-
-def _proportional_quota(
-    key: str, size: int, available: list[int]
-) -> list[int]:
-    """Divide ``size`` images by what the classes have.
-
-    Args:
-        key: Name of the argument, for the error.
-        size: Number of images.
-        available: Largest possible share of each class.
-
-    Returns:
-        The share of each class, at least 1 where one is available, and
-        never smaller where ``size`` is larger.
-
-    Raises:
-        ValueError: If ``size`` is not an int from the number of classes to
-            all that is available.
-
-    Source:
-        The divisor method of Webster and Sainte-Lague: the next image goes
-        to the class with the most images for each half of its share.
-    """
-    shares = [min(1, count) for count in available]
-    what = 'a stratified part, one image of each class that has two'
-    _check_int(key, size, max(1, sum(shares)), sum(available), what)
-    queue = [(-n / 3, index) for index, n in enumerate(available) if n > 1]
-    heapq.heapify(queue)
-    for _ in range(int(size) - sum(shares)):
-        _, index = heapq.heappop(queue)
-        shares[index] += 1
-        if shares[index] < available[index]:
-            next_ = -available[index] / (2 * shares[index] + 1)
-            heapq.heappush(queue, (next_, index))
-    return shares
-
-
-def _largest_balanced(available: list[int]) -> int:
-    """Return the most images that can be spread evenly over the classes."""
-    count, least = len(available), min(available)
-    # One image more goes to the first classes, up to the scarcest one.
-    return least * count + available.index(least)
-
-
-def _check_int(key: str, value: int, low: int, high: int, what: str) -> None:
-    is_int = isinstance(value, (int, np.integer))
-    if is_int and not isinstance(value, bool) and low <= value <= high:
-        return
-    wanted = (
-        f'an int from {low} to {high}'
-        if low <= high
-        else f'at least {low}, of which this data set has only {high}'
-    )
-    raise ValueError(
-        f'HoldoutSplit needs {key} to be {wanted} ({what}), got '
-        f'{key}={value!r}. Correct the config key `{_KEY}.{key}`.'
-    )
-
-
 def _build(cfg: dict[str, Any]) -> BaseDataset:
     """Build the inner data set and load its list of images."""
     with _explained(cfg):
@@ -248,23 +161,8 @@ def _build(cfg: dict[str, Any]) -> BaseDataset:
     raise TypeError(
         'HoldoutSplit divides subclasses of mmengine.dataset.BaseDataset, '
         f'got {type(built).__name__}. Correct the config key '
-        f'`{_KEY}.dataset.type`; wrappers belong outside HoldoutSplit.'
+        f'`{KEY}.dataset.type`; wrappers belong outside HoldoutSplit.'
     )
-
-
-def class_labels(dataset: BaseDataset) -> np.ndarray | None:
-    """Return the classes of the images, int, shape (N, ).
-
-    Their list is gone through once; no image is read. ``None`` if there are
-    none, or one has not exactly one class number.
-    """
-    labels = []
-    for index in range(len(dataset)):
-        label = np.asarray(dataset.get_data_info(index).get('gt_label'))
-        if label.ndim or label.dtype.kind not in 'iu':
-            return None
-        labels.append(int(label))
-    return np.array(labels) if labels else None
 
 
 def _labels(dataset: BaseDataset) -> np.ndarray:
@@ -273,7 +171,7 @@ def _labels(dataset: BaseDataset) -> np.ndarray:
         raise TypeError(
             'HoldoutSplit needs one class number (`gt_label`) for each image, '
             f'which {type(dataset).__name__} does not give. Correct the '
-            f'config key `{_KEY}.dataset.type`.'
+            f'config key `{KEY}.dataset.type`.'
         )
     return labels
 

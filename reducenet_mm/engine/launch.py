@@ -81,8 +81,8 @@ def parse_args(
 def usage_errors(prog: str) -> Iterator[None]:
     """Turn an error of the user's input into one line and exit status 2.
 
-    Only for what happens before the Runner; any other error keeps its
-    traceback.
+    Only for checks, nearly all of them before the Runner; any other error
+    keeps its traceback.
     """
     try:
         yield

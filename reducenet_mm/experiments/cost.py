@@ -24,7 +24,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from reducenet_mm.compat.flop_formula import FLOP_FORMULAS
 from reducenet_mm.engine.preflight import (
     check_config,
-    check_labels,
     hooks_with,
     no_side_effects,
 )
@@ -166,7 +165,6 @@ def measure_training(cfg: Config) -> TrainingCost:
     model = build_model(cfg)
     with no_side_effects():
         loader = _build_loader(cfg, 'train_dataloader')
-        check_labels(model, loader.dataset)
         data = model.data_preprocessor(next(iter(loader)), training=True)
         inputs = data['inputs']
         batch = (inputs, data['data_samples'])

@@ -13,10 +13,12 @@ from mmengine.registry import METRICS
 from mmpretrain.evaluation import Accuracy
 from torch import nn
 
-from reducenet_mm.datasets.holdout import class_labels
+from reducenet_mm.datasets import SampleIndex
+from reducenet_mm.datasets.labels import class_labels
 
 from .data_paths import walk_dicts
 from .model_keys import resolve
+from .side_effects import no_side_effects
 
 
 def check_topk(cfg: Config, model: nn.Module, fields: Sequence[str]) -> None:
@@ -55,8 +57,9 @@ def _check_node(node: Mapping, where: str, key: str, classes: int) -> None:
 def check_labels(model: nn.Module, dataset: Any) -> None:
     """Refuse images of a class that the head does not have.
 
-    Data sets without one class number for each image and heads without
-    ``num_classes`` are passed over.
+    What counts is what the pipeline makes of the largest label. Passed over
+    are data sets without one class number for each image, and heads without
+    ``num_classes`` or with a single logit.
 
     Args:
         model: What is trained.
@@ -67,12 +70,17 @@ def check_labels(model: nn.Module, dataset: Any) -> None:
             such image, and on a GPU without saying why.
     """
     key, classes = _classes_of(model)
-    if classes is None or not hasattr(dataset, 'get_data_info'):
+    if classes in (None, 1):
         return
-    labels = class_labels(dataset)
-    largest = -1 if labels is None else int(labels.max())
-    if largest >= classes:
-        names = getattr(dataset, 'CLASSES', None) or ()
+    assert classes is not None
+    for one in _parts_of(dataset):
+        labels = class_labels(one)
+        if labels is None or labels.max() < classes:
+            continue
+        largest = _prepared_label(one, int(labels.argmax()))
+        if largest is None or largest < classes:
+            continue
+        names = getattr(one, 'CLASSES', None) or ()
         needed = max(largest + 1, len(names))
         raise ValueError(
             f'{key}={classes}, but train_dataloader.dataset has labels up to '
@@ -80,6 +88,29 @@ def check_labels(model: nn.Module, dataset: Any) -> None:
             f'data_preprocessor.num_classes={needed} if it is set, or correct '
             'the labels.'
         )
+
+
+def _parts_of(dataset: Any) -> list[Any]:
+    """Return the data sets inside wrappers, each once."""
+    if not hasattr(dataset, 'get_data_info'):
+        return []
+    inner = getattr(dataset, 'datasets', None)
+    inner = inner or [getattr(dataset, 'dataset', None)]
+    parts = [part for one in inner for part in _parts_of(one)]
+    return parts or [dataset]
+
+
+def _prepared_label(dataset: Any, index: int) -> int | None:
+    """Return the class of an image as it is trained on, if it has one."""
+    try:
+        with no_side_effects():
+            prepared = dataset[SampleIndex(index, seed=0, epoch=0)]
+    except Exception:  # the training says what is wrong with the image
+        return None
+    if not isinstance(prepared, Mapping):
+        return None
+    label = getattr(prepared.get('data_samples'), 'gt_label', None)
+    return None if label is None or label.numel() != 1 else int(label)
 
 
 def _classes_of(model: Any) -> tuple[str, int | None]:
