@@ -38,6 +38,8 @@ NOT_MEASURED = {
         '(5,000 training images)',
         '200 epochs',
         '100 epochs',
+        '2,000 validation images',
+        'pixels from 0 to 255',
     ],
     'README_zh-CN.md': [
         'Python 3.10 到 3.13',
@@ -53,7 +55,10 @@ NOT_MEASURED = {
         '（5,000 张训练图像）',
         '200 个 epoch',
         '100 个 epoch',
+        '2,000 张验证图像',
+        '像素值 0 到 255',
     ],
+    'docs/your_data.md': ['30 epochs'],
 }
 """Phrases, by page, whose numbers are no measurements."""
 

@@ -184,10 +184,12 @@ def measure_training(cfg: Config) -> TrainingCost:
 def fading_hooks(cfg: Config) -> list[Any]:
     """Build the hooks of a config during whose time a student has branches.
 
+    These are ``ScalerScheduleHook`` and what has its ``fading_ramps`` too.
+
     Raises:
         ValueError: If a setting of one is wrong; likewise ``TypeError``.
     """
-    return list(hooks_with(cfg, 'expected'))
+    return list(hooks_with(cfg, 'fading_ramps'))
 
 
 def _annealing(
@@ -212,7 +214,7 @@ def _annealing(
     network = getattr(model, 'architecture', model)
     added = 0.0
     for hook in fading_hooks(cfg):
-        moving = hook.expected(
+        moving = hook.fading_ramps(
             network, total, None if epochs is None else length
         )
         for gates, ramp in moving.values():

@@ -54,15 +54,16 @@ _HERE = (OWN_PACKAGE, _BACKBONE_MODULE)
 
 
 def plain_config(cfg: Config, folded: bool = False) -> Config:
-    """Return a complete config that tests the student with any tool.
+    """Return a complete config of the student, for any tool.
 
     Args:
         cfg: The config with which the checkpoint was trained.
         folded: As in :func:`plain_model_cfg`.
 
     Returns:
-        Model, data preprocessor, evaluation data and metrics, and what
-        the toolbox's tools need to draw predictions. It imports only what it
+        Model, data preprocessor, evaluation data and metrics (none where
+        the data are not those of the training), and what the toolbox's
+        tools need to draw predictions. It imports only what it
         uses; this package only if installed, where only data are ours.
     """
     scope = scope_of(cfg)

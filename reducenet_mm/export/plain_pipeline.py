@@ -14,8 +14,9 @@ from typing import Any
 from mmengine.config import Config
 
 from reducenet_mm.datasets.wrapped import innermost
+from reducenet_mm.engine.toolbox import scope_of
 
-from .plain_data import unscoped
+from .plain_data import plain, unscoped
 
 _REPEATING = ('RepeatDataset', 'ConcatDataset')
 """Wrappers whose accuracy is that of the data set inside, if it is one."""
@@ -32,8 +33,8 @@ def for_inferencer(data: Mapping[str, Any]) -> dict[str, Any]:
 
     The images stay the same where that is possible: a ``RepeatDataset`` is
     unwrapped, a ``HoldoutSplit`` gets the pipeline too. Of all other
-    wrappers the first data set inside is taken, and the evaluator is left
-    out: it would measure other images.
+    wrappers the first data set inside is taken, without metrics: they would
+    be those of other images.
 
     Args:
         data: Validation and test settings by top-level key, not changed.
@@ -53,8 +54,8 @@ def for_inferencer(data: Mapping[str, Any]) -> dict[str, Any]:
             dataset = dict(dataset, pipeline=copy.deepcopy(first['pipeline']))
         else:
             dataset = first
-            for key in ('test_evaluator', 'test_cfg'):
-                found.pop(key, None)
+            if found.get('test_evaluator'):
+                found['test_evaluator'] = []
     found['test_dataloader'] = {**loader, 'dataset': dataset}
     return found
 
@@ -95,13 +96,14 @@ def data_notes(cfg: Config, kept: Mapping[str, Any]) -> list[str]:
             'The training had no test_dataloader: the test settings below '
             'are its validation settings.'
         )
-    if cfg.get(f'{source}_evaluator') and 'test_evaluator' not in kept:
-        wrapper = unscoped(cfg[f'{source}_dataloader'].dataset.type)
+    if cfg.get(f'{source}_evaluator') and not kept['test_evaluator']:
+        trained = plain(cfg[f'{source}_dataloader'].dataset, scope_of(cfg))
         notes.append(
             'test_dataloader only says how images are prepared, for '
-            f"MMPretrain's inferencer. The training's was a {wrapper}, of "
-            'which this is the first data set, so without its test_evaluator '
-            'and test_cfg: they would measure other images than it did.'
+            "MMPretrain's inferencer. The training's was a "
+            f'{unscoped(trained["type"])}, of which this is the first data '
+            'set, so without the metrics: they would measure other images '
+            'than it did.'
         )
     return notes
 

@@ -258,7 +258,7 @@ def test_a_loss_that_depends_on_no_branch_is_refused(tmp_path, in_layer):
 
 def test_the_cost_is_that_of_the_mean_time():
     network = ReduceNet(depth=8, base_channels=2, scaler=0.0)
-    expected = LearnedMaskHook(begin=1, end=3).expected(network, 12, 3)
+    expected = LearnedMaskHook(begin=1, end=3).fading_ramps(network, 12, 3)
     assert len(expected) == 3
     # Of 5, 7 and 9.
     assert [ramp.end for _, ramp in expected.values()] == [7, 7, 7]

@@ -118,6 +118,9 @@ def test_counts_iterations_where_the_training_does():
         # Of another quantity or in another unit than the training.
         dict(type='CosineAnnealingMomentum', T_max=30),
         dict(type='PolyLR', end=30, by_epoch=False),
+        # The last step, counted from 0, has the least rate.
+        dict(type='CosineAnnealingLR', T_max=59),
+        dict(type='PolyLR', end=59),
         # One for each optimizer.
         dict(first=dict(type='PolyLR', end=30)),
     ],

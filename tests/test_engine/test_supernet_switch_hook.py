@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 
 from reducenet_mm import set_scaler
 from reducenet_mm.engine import SupernetSwitchHook
+from reducenet_mm.engine.hooks.runner_facts import loader_of_its_own
 from reducenet_mm.models.supernet import student_norms
 
 CONFIGS = 'configs/reducenet/digits/'
@@ -225,7 +226,10 @@ class FirstImages(Hook):
 def test_recalibration_takes_no_images_from_the_training(
     sampler, teacher, tmp_path
 ):
-    """By iterations, and left early InfiniteSampler would be at its end."""
+    """By iterations, and left early InfiniteSampler would be at its end.
+
+    Its own loader has the training's order.
+    """
     seen = []
     pipeline = [dict(type='SeedSample'), dict(type='PackInputs')]
     for norm_stats, workers in (
@@ -256,6 +260,8 @@ def test_recalibration_takes_no_images_from_the_training(
             },
         )
         seen += [h.images for h in runner.hooks if isinstance(h, FirstImages)]
+        own = next(iter(loader_of_its_own(runner)))
+        assert torch.equal(own['inputs'], seen[-1])
     first, *others = seen
     assert len(others) == 2
     assert all(torch.equal(first, other) for other in others)

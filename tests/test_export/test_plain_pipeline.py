@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from mmpretrain.datasets import KFoldDataset
 from mmpretrain.registry import DATASETS
 
 from reducenet_mm.export.plain_config import plain_config, plain_files
@@ -82,14 +84,23 @@ def test_one_data_set_in_several_wrappers_is_itself(
     ],
     ids=['several', 'folds', "a user's own"],
 )
-def test_the_evaluator_goes_where_images_are_others(
-    dataset: dict[str, Any], classifier_cfg: Callable
+def test_the_metrics_go_where_images_are_others(
+    dataset: dict[str, Any], classifier_cfg: Callable, tmp_path: Path
 ) -> None:
     cfg = config(classifier_cfg, dataset)
     written = plain_config(cfg)
     assert written.test_dataloader.dataset == files_of()
-    assert 'test_evaluator' not in written and 'test_cfg' not in written
-    assert 'would measure other images' in comments(cfg)
+    assert written.test_evaluator == [] and written.test_cfg == cfg.test_cfg
+    assert f'was a {dataset["type"]}, of which' in comments(cfg)
+    written.work_dir = str(tmp_path)
+    assert Runner.from_cfg(written)  # which wants all three or none
+
+
+def test_types_may_be_classes(classifier_cfg: Callable) -> None:
+    dataset = dict(type=KFoldDataset, dataset=files_of())
+    cfg = config(classifier_cfg, dataset)
+    cfg.test_dataloader.dataset.type = KFoldDataset
+    assert 'was a KFoldDataset, of which' in comments(cfg)
 
 
 @pytest.mark.parametrize('name', ['flat', 'holdout'])

@@ -263,3 +263,18 @@ def test_a_lora_stage_trains_the_lora_alone(build, classifier):
 def test_bad_settings_are_refused(build, settings, message):
     with pytest.raises(ValueError, match=message):
         build(**settings)
+
+
+def test_a_students_checkpoint_is_a_start_of_new_convolutions(build):
+    """What a stage before this one trained may stay as it is."""
+    algorithm = build(
+        reuse=dict(freeze=['main_conv']),
+        backbone=dict(block='sequential', student_conv='fresh'),
+        student_init='student.pth',
+    )
+    frozen = {
+        name
+        for name, param in algorithm.architecture.named_parameters()
+        if not param.requires_grad and name.endswith('conv1.weight')
+    }
+    assert 'backbone.layer1.0.conv1.weight' in frozen

@@ -3,7 +3,7 @@
 distiller = None
 
 # The `custom_hooks` of a student; beside a teacher's own, such as EMAHook:
-#   custom_hooks = [*_base_.custom_hooks, *_base_.student_hooks]
+#   custom_hooks = [*_base_.get('custom_hooks', []), *_base_.student_hooks]
 # Measures the teacher and the student before training, and estimates the
 # student's norm statistics anew where norm_stats='recalibrated'.
 student_hooks = [dict(type='SupernetSwitchHook', recalib_samples=8192)]

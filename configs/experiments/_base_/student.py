@@ -3,6 +3,7 @@
 # arm takes `model` from here and `model.architecture` from its teacher.py.
 _base_ = '../../_base_/distill/soft_labels.py'
 
+# Arms take these too; their teachers have none of their own.
 custom_hooks = _base_.student_hooks
 
 model = dict(

@@ -80,7 +80,7 @@ class LearnedMaskHook(ScalerScheduleHook):
         self._loss_scale = 1.0
         self._handles: list[Any] = []
 
-    def expected(
+    def fading_ramps(
         self, network: nn.Module, total: int, epoch_length: int | None
     ) -> dict[str, tuple[dict[str, Gated], Ramp]]:
         """Return each branch with the mean of the times when one may go."""

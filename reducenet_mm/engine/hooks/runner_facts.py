@@ -42,17 +42,14 @@ def loader_of_its_own(runner: Runner) -> Any:
     cfg = runner.cfg.get('train_dataloader')
     if not isinstance(cfg, Mapping):
         raise ValueError(
-            "model.norm_stats='recalibrated' needs train_dataloader in the "
-            f"Runner's cfg, got {cfg!r}: build the Runner by "
-            'Runner.from_cfg.'
+            "the Runner's cfg must have train_dataloader, for a second loader "
+            f'of it, got {cfg!r}: build the Runner by Runner.from_cfg.'
         )
     loader = runner.train_dataloader
-    differ = (runner.cfg.get('randomness') or {}).get('diff_rank_seed')
+    trains = getattr(loader.batch_sampler, 'sampler', loader.sampler)
+    seed = getattr(trains, 'seed', runner.seed)
     sampler = DATA_SAMPLERS.build(
-        cfg['sampler'],
-        default_args=dict(
-            dataset=loader.dataset, seed=None if differ else runner.seed
-        ),
+        cfg['sampler'], default_args=dict(dataset=loader.dataset, seed=seed)
     )
     batches: dict[str, Any] = dict(
         batch_size=loader.batch_size,

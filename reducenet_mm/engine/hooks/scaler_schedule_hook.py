@@ -166,7 +166,7 @@ class ScalerScheduleHook(Hook):
         ramps = self.schedule.ramps(list(units), total, epoch_length)
         return {unit: (units[unit], ramp) for unit, ramp in ramps.items()}
 
-    def expected(
+    def fading_ramps(
         self, network: nn.Module, total: int, epoch_length: int | None
     ) -> dict[str, tuple[dict[str, Gated], Ramp]]:
         """Return what to count the cost of a training by; as `moving`."""

@@ -78,7 +78,7 @@ def _parts(cfg: Config, by_epoch: bool, length: int) -> Iterator[_Part]:
 def _part(kind: Any, entry: Mapping, key: str, length: int) -> _Part:
     begin, end = entry.get('begin', 0), entry.get('end', length)
     if issubclass(kind, schedulers.CosineRestartLR):
-        periods = entry['periods']
+        periods = entry.get('periods') or [length]
         return _Part(begin + sum(periods), f'{key}.periods', periods)
     if issubclass(kind, schedulers.OneCycleLR) and 'total_steps' in entry:
         steps = entry['total_steps']
@@ -88,13 +88,16 @@ def _part(kind: Any, entry: Mapping, key: str, length: int) -> _Part:
         # After several half waves; or as long as the training, but for a
         # warm-up that was forgotten.
         falls = (length - begin) % (2 * t_max) == t_max or t_max == length
-        if falls:
+        # Or its end is what the last step has, which is counted from 0.
+        if falls or begin + t_max == length - 1:
             return _Part(length)
+        if 'end' in entry and end < begin + t_max:
+            return _Part(end, f'{key}.end', end)
         return _Part(begin + t_max, f'{key}.T_max', t_max)
     falling = (schedulers.CosineAnnealingLR, schedulers.PolyLR)
     if issubclass(kind, falling) or (
         issubclass(kind, schedulers.LinearLR)
         and entry.get('end_factor', 1.0) < entry.get('start_factor', 1 / 3)
     ):
-        return _Part(end, f'{key}.end', end)
+        return _Part(length if end == length - 1 else end, f'{key}.end', end)
     return _Part(end)

@@ -18,7 +18,10 @@ from .weight_reuse import WeightReuse
 
 
 def apply_reuse_(
-    policy: WeightReuse, architecture: nn.Module, train_branches: bool
+    policy: WeightReuse,
+    architecture: nn.Module,
+    train_branches: bool,
+    has_start: bool = False,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Freeze what the policy says, but not the branches if they train.
 
@@ -27,6 +30,7 @@ def apply_reuse_(
         architecture: The supernet.
         train_branches: Whether the branches train, as far as the host lets
             them.
+        has_start: As :meth:`WeightReuse.apply_` takes it.
 
     Returns:
         Keys of the student's tensors that are not inherited, and names of
@@ -48,7 +52,7 @@ def apply_reuse_(
             "pair of block='sequential' is the student's and trains anyway, "
             'and backbone.frozen_stages freezes. Leave it out.'
         )
-    fresh = policy.apply_(architecture)
+    fresh = policy.apply_(architecture, has_start)
     for name in names:
         params[name].requires_grad_(True)
     return fresh, names

@@ -139,7 +139,7 @@ class SupernetDistill(SharedSupernet):
         self._loaded = False
         self._continued = False  # from a checkpoint of a stage like this
         self.fresh, self.trained_branches = apply_reuse_(
-            policy, self.architecture, train_branches
+            policy, self.architecture, train_branches, student_init is not None
         )
         self._scheduled = needs_schedule(
             self.architecture, self.trained_branches

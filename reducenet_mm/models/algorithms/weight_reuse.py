@@ -69,8 +69,15 @@ class WeightReuse:
             )
         return cls(**config)
 
-    def apply_(self, architecture: nn.Module) -> tuple[str, ...]:
+    def apply_(
+        self, architecture: nn.Module, has_start: bool = False
+    ) -> tuple[str, ...]:
         """Stop training the branches and what is frozen.
+
+        Args:
+            architecture: The supernet.
+            has_start: Whether a student's checkpoint gives all of the
+                student its start.
 
         Returns:
             Keys of the student's tensors that are not inherited.
@@ -98,7 +105,9 @@ class WeightReuse:
                 'backbone.frozen_stages freeze every parameter of the '
                 "student. With 'all' it needs backbone.lora."
             )
-        new = {*fresh, *_never_inherited(architecture)}
+        new = set(fresh)
+        if not has_start:
+            new |= _never_inherited(architecture)
         random = [n for n in params if n in new and n not in trained]
         if random:
             raise ValueError(
