@@ -195,12 +195,11 @@ def test_only_evaluating_on_our_data_needs_the_project(
     assert error in elsewhere.answers['errors'][name]
 
 
-def test_other_images_are_not_evaluated_on(
-    elsewhere: SimpleNamespace,
-) -> None:
-    """Of two data sets, the written config has only the first."""
-    error = elsewhere.answers['errors']['both']
-    assert 'either all None or not None' in error
+def test_other_images_are_not_measured_on(elsewhere: SimpleNamespace) -> None:
+    """Of two data sets, the written config has the first, without metrics."""
+    assert 'both' not in elsewhere.answers['errors']
+    config = elsewhere.root / 'results' / 'both' / 'student.py'
+    assert 'test_evaluator = []' in config.read_text()
 
 
 def test_with_the_project_the_same_folder_gives_the_same(
