@@ -55,7 +55,7 @@ class ReduceNet(PlainResNet):
         depth: 18, 34 or 6n+2 from 8 to 110, but not 50; see
             :class:`PlainResNet`, likewise all arguments not named here.
         expansion: Width of the branches in multiples of the block's output
-            channels, an integer >= 1: how strong the teacher gets. The
+            channels, an integer >= 1: what the teacher costs. The
             attribute ``expansion`` is MMPretrain's, that of its blocks.
         block: Name of the block, a key of ``reduce_blocks.BLOCKS``.
         scaler: Which network to start as, in [0, 1].
