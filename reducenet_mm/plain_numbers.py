@@ -1,9 +1,11 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""What a config may give for a number: Python counts ``True`` as 1."""
+"""What may be given for a number: Python counts ``True`` as 1."""
 
 from __future__ import annotations
 
 from typing import TypeGuard
+
+import numpy as np
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
@@ -14,3 +16,17 @@ def is_number(value: object) -> TypeGuard[int | float]:
 def is_whole(value: object) -> TypeGuard[int]:
     """Return whether ``value`` is an int, and no bool."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def as_number(value: object) -> float | None:
+    """Return a metric as a float; None if it is a table, a text or nothing.
+
+    Args:
+        value: Such as a number of Python's, NumPy's or torch's.
+    """
+    if value is None or isinstance(value, str) or np.ndim(value) != 0:  # type: ignore[arg-type]
+        return None
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None

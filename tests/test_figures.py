@@ -58,7 +58,11 @@ NOT_MEASURED = {
         '2,000 张验证图像',
         '像素值 0 到 255',
     ],
-    'docs/your_data.md': ['30 epochs', '300 are 100 of each', 'more than\n100'],
+    'docs/your_data.md': [
+        '30 epochs',
+        '300 are 100 of each',
+        'more than\n100',
+    ],
 }
 """Phrases, by page, whose numbers are no measurements."""
 

@@ -21,7 +21,9 @@ from mmengine.evaluator import DumpResults
 from mmengine.runner.checkpoint import load_state_dict
 from torch import Tensor
 
+from reducenet_mm.datasets.wrapped import innermost
 from reducenet_mm.engine import launch, network_choice, preflight
+from reducenet_mm.engine.hooks.runner_facts import unwrapped_model
 from reducenet_mm.engine.toolbox import CLASSIFIERS, scope_of
 from reducenet_mm.files import write_atomically
 
@@ -132,9 +134,17 @@ def apply_tta(cfg: Config) -> None:
     """Wrap model and test pipeline for test-time augmentation, in place.
 
     Raises:
-        ValueError: If it is no classifier and the config does not say how.
+        ValueError: If it is no classifier and the config does not say how,
+            or the test data have no pipeline or several.
     """
-    dataset = cfg.test_dataloader.dataset
+    wrapper = cfg.test_dataloader.dataset
+    datasets = innermost(wrapper)
+    pipelines = [dataset.get('pipeline') for dataset in datasets]
+    if None in pipelines or any(one != pipelines[0] for one in pipelines):
+        raise ValueError(
+            '--tta changes test_dataloader.dataset.pipeline, which must be '
+            'there and the same in all of its data sets.'
+        )
     scope = scope_of(cfg)
     missing = [k for k in ('tta_model', 'tta_pipeline') if k not in cfg]
     if missing and scope != CLASSIFIERS:
@@ -145,12 +155,15 @@ def apply_tta(cfg: Config) -> None:
     if 'tta_model' not in cfg:
         cfg.tta_model = dict(type='mmpretrain.AverageClsScoreTTA')
     if 'tta_pipeline' not in cfg:
-        *transforms, pack = copy.deepcopy(dataset.pipeline)
+        *transforms, pack = copy.deepcopy(pipelines[0])
         flips = [dict(type='RandomFlip', prob=p) for p in (1.0, 0.0)]
         both = dict(type='TestTimeAug', transforms=[flips, [pack]])
         cfg.tta_pipeline = [*transforms, both]
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-    dataset.pipeline = cfg.tta_pipeline
+    if 'pipeline' in wrapper:  # an exported split repeats it
+        datasets.append(wrapper)
+    for dataset in datasets:
+        dataset.pipeline = cfg.tta_pipeline
 
 
 def prepare(
@@ -193,7 +206,7 @@ def test(
     """Test, and write what ``--out`` asks for."""
     runner = launch.build_runner(cfg)
     if weights is not None:
-        load_state_dict(runner.model, weights, strict=True)
+        load_state_dict(unwrapped_model(runner), weights, strict=True)
     if args.out and out_item(args) == 'pred':
         dump = DumpResults(out_file_path=args.out)
         runner.test_evaluator.metrics.append(dump)

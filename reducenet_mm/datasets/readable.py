@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import multiprocessing
+import os
 import re
 from contextlib import nullcontext
 from multiprocessing.context import get_spawning_popen
@@ -71,7 +72,7 @@ class UnreadableFiles:
         Raises:
             OverflowError: If it is new and there is no room for it.
         """
-        digest = hashlib.blake2b(path.encode(), digest_size=8).digest()
+        digest = hashlib.blake2b(os.fsencode(path), digest_size=8).digest()
         number = int.from_bytes(digest, 'little', signed=True) or 1
         with self._lock:
             self._meetings.value += 1
@@ -178,7 +179,9 @@ class LoadReadableImage(LoadImageFromFile):
 
     def _pass_over(self, path: str, error: Exception) -> None:
         """Count and log the file, or raise if it is one too many."""
-        cause = f'{path} cannot be read ({type(error).__name__}: {error})'
+        # Not every file name is text.
+        shown = os.fsencode(path).decode(errors='backslashreplace')
+        cause = f'{shown} cannot be read ({type(error).__name__}: {error})'
         limit = self.max_unreadable
         if not self.replaces:
             raise RuntimeError(

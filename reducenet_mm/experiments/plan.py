@@ -10,6 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from reducenet_mm.engine.checkpointing import out_dir_of
 from reducenet_mm.engine.launch import read_config
 
 from .budget import matched_epochs, restart_periods, schedule_options
@@ -216,8 +217,15 @@ def run_epochs(cfg: Config) -> int:
     """Return how many epochs a config trains.
 
     Raises:
-        ValueError: If it trains by iterations.
+        ValueError: If it trains by iterations, or its checkpoints would not
+            be where they are looked for.
     """
+    out_dir = out_dir_of(cfg)
+    if out_dir is not None:
+        raise ValueError(
+            f'default_hooks.checkpoint.out_dir={out_dir!r}: here checkpoints '
+            'are looked for in the work dir of each run. Leave it out.'
+        )
     train_cfg = cfg.get('train_cfg') or {}
     epochs = train_cfg.get('max_epochs')
     if not train_cfg.get('by_epoch', True) or not isinstance(epochs, int):

@@ -18,7 +18,7 @@ from reducenet_mm import __version__
 from .cost import COUNTED, build_model, count_test_images, network_size
 from .evaluate import Candidate
 from .pipeline_config import Pipeline
-from .processes import from_here, shell_command
+from .processes import RunFailed, from_here, shell_command
 from .reading import plain_reading
 from .runs import Finished
 from .scalars import drop_shock, validation_curve
@@ -139,6 +139,11 @@ def _networks(pipeline: Pipeline, outcome: Outcome) -> list[dict[str, Any]]:
         paid = _paid(one, outcome.finished)
         size = network_size(build_model(candidate.cfg), shape)
         test = outcome.tests[candidate.name]
+        if pipeline.metric not in test['metrics']:
+            raise RunFailed(
+                f'testing {candidate.name} gave no {pipeline.metric!r} '
+                f'(`metric`), but {sorted(test["metrics"])}.'
+            )
         accuracy = float(test['metrics'][pipeline.metric])
         images = count_test_images(candidate.cfg)
         rows.append(

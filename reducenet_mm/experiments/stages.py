@@ -75,6 +75,7 @@ def run_stages(
     for index, run in enumerate(stages):
         inputs = _inputs(run, finished, best, work_dir, workshop)
         finished.append(finish_run(run, inputs, workshop))
+        _check_metric(pipeline, finished[-1])
         if run.role != 'student':
             best = None
             _check_unit(pipeline, finished[-1])
@@ -160,6 +161,19 @@ def _choose(
     trained = [_trained(one, metric) for one in students]
     verdict = judge(pipeline.until, teacher, trained)
     return students[verdict.best], verdict.end
+
+
+def _check_metric(pipeline: Pipeline, one: Finished) -> None:
+    """Refuse a metric that a validated run has not logged."""
+    cfg, metric = one.run.cfg, pipeline.metric
+    interval = cfg.train_cfg.get('val_interval', 1)
+    validated = cfg.get('val_cfg') and interval <= one.trained_epochs
+    if validated and not validation_curve(one.run.work_dir, metric):
+        raise RunFailed(
+            f'{one.run.name} has logged no {metric!r} (`metric` of the '
+            'pipeline config). Set it to one of those in its log, as '
+            f'{one.run.work_dir} has it.'
+        )
 
 
 def _check_unit(pipeline: Pipeline, one: Finished) -> None:

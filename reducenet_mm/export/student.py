@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,8 +167,9 @@ def export_student(
         ValueError: If the checkpoint cannot be read or does not fit
             ``config``, ``config`` has no ReduceNet, a norm cannot absorb
             what merging or folding leaves, a data set's config is wrong,
-            ``int8`` lacks training images or a ``val_dataloader``, or
-            ``options`` has a form that only a classifier has.
+            ``int8`` lacks training images or a ``val_dataloader``,
+            ``options`` has a form that only a classifier has, or a file
+            would overwrite ``config`` or ``checkpoint``.
         ParityError: If a form is not the same function.
             Whatever is raised, nothing has been written.
     """
@@ -177,6 +178,7 @@ def export_student(
     check_folder(out_dir)
     if not isinstance(config, Config):
         config = Config.fromfile(config)
+    _check_kept(Path(out_dir), (config.filename, checkpoint))
     scope = scope_of(config)
     _check_options(options, scope)
     plain_model_cfg(config, options.fold)  # refuses what has no such form
@@ -204,12 +206,25 @@ def export_student(
     for name, state in forms.states.items():
         files[name] = checkpoint_bytes(state, dict(meta, parity=parity))
     files[PARITY] = json_text(parity)
-    paths = write_folder(out_dir, files, obsolete=ALL_FILES)
+    earlier = (Path(out_dir) / PARITY).is_file()
+    obsolete = ALL_FILES if earlier else ()  # no file of anybody else's
+    paths = write_folder(out_dir, files, obsolete)
     params = sum(param.numel() for param in forms.plain.parameters())
     counts = {kind: len(batch) for kind, batch in images.items()}
     return ExportResult(
         paths, compared, counts, *accuracy, params, data.missing
     )
+
+
+def _check_kept(out_dir: Path, inputs: Iterable[str | Path | None]) -> None:
+    """Refuse to write where the export reads."""
+    written = {(out_dir / name).resolve() for name in ALL_FILES}
+    for path in inputs:
+        if path is not None and Path(path).resolve() in written:
+            raise ValueError(
+                f'{str(path)!r} would be overwritten by the exported student. '
+                'Give another folder to write to.'
+            )
 
 
 def _add_forms(

@@ -165,9 +165,10 @@ def test_cells_are_hashed_with_all_that_they_depend_on(
         **plan.arms,
         'teacher': dataclasses.replace(plan.arms['teacher'], cfg=cfg),
     }
-    threaded = dataclasses.replace(plan.campaign, threads=2)
-    again = plan_cells(threaded, plan.arms, plan.work_dir)
-    assert not {cell.hash for cell in again} & {*hashes.values()}
+    for other in (dict(threads=2), dict(metric='accuracy/top5')):
+        campaign = dataclasses.replace(plan.campaign, **other)
+        again = plan_cells(campaign, plan.arms, plan.work_dir)
+        assert not {cell.hash for cell in again} & {*hashes.values()}
     again = plan_cells(plan.campaign, changed, plan.work_dir)
     same = {cell.name for cell in again if cell.hash == hashes[cell.name]}
     differ = {'teacher', 'soft', 'teacher_again'}

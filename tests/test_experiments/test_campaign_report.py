@@ -170,6 +170,7 @@ def test_a_campaign_without_a_result_is_reported_too(
         dict(item, difference=None, verdict=None)
         for item in content['comparisons']
     ]
+    (tmp_path / 'campaign.svg').write_text('of results that are gone')
     write_report(content, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         'report.json',

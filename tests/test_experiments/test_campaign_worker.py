@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from reducenet_mm.experiments.campaign.campaign import (
     delete_checkpoints,
@@ -20,6 +22,7 @@ from reducenet_mm.experiments.campaign.plan import (
 )
 from reducenet_mm.experiments.campaign.worker import (
     Job,
+    _numbers,
     planned_config,
     session_marker,
 )
@@ -135,6 +138,19 @@ def test_a_cell_may_end_without_a_test_or_a_validation(
     settings = Settings('accuracy/top1', test=False)
     text = ended_text(list(cells.values()), settings, small, record, [record])
     assert text == f'[1/3] small seed 3: {said}'
+
+
+def test_metrics_may_be_numbers_of_numpy() -> None:
+    metrics = {
+        'accuracy/top1': np.float32(24.5),
+        'mIoU': torch.tensor(0.5),
+        'worst': 'seven',
+        'diverged': float('nan'),
+    }
+    found = _numbers(metrics, 'accuracy/top1')
+    assert found == {'accuracy/top1': 24.5, 'mIoU': 0.5}
+    with pytest.raises(RuntimeError, match="no finite 'diverged'"):
+        _numbers(metrics, 'diverged')
 
 
 def test_no_two_campaigns_share_a_folder() -> None:

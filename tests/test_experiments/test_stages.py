@@ -112,14 +112,15 @@ def bench(planned: Callable, tmp_path: Path) -> SimpleNamespace:
     def run(script: dict[str, Any], **until: Any) -> tuple[Pipeline, Course]:
         (tools / 'script.json').write_text(json.dumps(script))
         rule = Until(**dict(dict(min_gain=0.5, patience=2), **until))
-        changed = replace(pipeline, until=rule)
+        changed = replace(pipeline, until=rule, metric=bench.metric)
         return changed, run_stages(changed, stages, tmp_path, workshop)
 
     def calls() -> list[Any]:
         lines = (tools / 'calls.jsonl').read_text().splitlines()
         return [json.loads(line) for line in lines]
 
-    return SimpleNamespace(
+    bench = SimpleNamespace(
+        metric=METRIC,
         run=run,
         calls=calls,
         printed=printed,
@@ -127,6 +128,7 @@ def bench(planned: Callable, tmp_path: Path) -> SimpleNamespace:
         controls=[run for run in runs if run.role == 'control'],
         stages={stage.name: stage for stage in stages},
     )
+    return bench
 
 
 TEACHER = [90, 95, 97, 98.0]
@@ -280,6 +282,15 @@ def test_a_metric_that_is_a_fraction_is_refused_behind_the_teacher(
     message = r'teacher: .* accuracy/top1=0.41, .* `metric` in percent'
     with pytest.raises(RunFailed, match=message):
         bench.run(script)
+    assert [name for name, *_ in bench.calls()] == ['teacher']
+
+
+def test_a_metric_that_is_not_logged_is_refused_behind_the_teacher(
+    bench: SimpleNamespace,
+) -> None:
+    bench.metric = 'accuracy/top9'
+    with pytest.raises(RunFailed, match="teacher has logged no 'accuracy/t"):
+        bench.run(dict(teacher=TEACHER, reuse=[99, 98.0, 98, 98]))
     assert [name for name, *_ in bench.calls()] == ['teacher']
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 import re
 from pathlib import Path
@@ -240,3 +241,16 @@ def test_it_pickles_with_an_empty_set_of_its_own(tmp_path, limit):
 def test_a_negative_limit_is_refused():
     with pytest.raises(ValueError, match='max_unreadable must be >= 0'):
         LoadReadableImage(max_unreadable=-1)
+
+
+def test_a_file_whose_name_is_no_text_is_replaced_too(
+    tmp_path: Path,
+) -> None:
+    folder = os.fsencode(tmp_path)
+    with open(folder + b'/bad\xff.jpg', 'wb') as file:
+        file.write(b'no picture')
+    (name,) = os.listdir(tmp_path)
+    load = LoadReadableImage(max_unreadable=1)
+    load.replaces = True
+    assert load.transform(dict(img_path=str(tmp_path / name))) is None
+    assert len(load.unreadable) == 1

@@ -248,18 +248,31 @@ def recalibrated_alone(
 
 
 @pytest.mark.skipif(get_device() != 'cpu', reason='gloo is for CPUs')
+@pytest.mark.parametrize(
+    ('network', 'argv'),
+    [('student', ['--scaler', '1']), ('teacher', ['--scaler', '0', '--tta'])],
+)
 def test_two_processes_test_as_one_does(
-    tmp_path, process, load_tool, free_port, config, student_run
+    tmp_path,
+    process,
+    load_tool,
+    free_port,
+    config,
+    student_run,
+    network,
+    argv,
 ):
+    """The second from a distillation's checkpoint, in two wrappers."""
     checkpoint = student_run / 'epoch_2.pth'
     alone, shared = tmp_path / 'alone.json', tmp_path / 'shared.json'
-    argv = ['--scaler', '1', '--work-dir', str(tmp_path)]
-    options = ['--cfg-options', *config.student_model]
+    argv = [*argv, '--work-dir', str(tmp_path)]
+    path = getattr(config, network)
+    options = ['--cfg-options', *getattr(config, f'{network}_model')]
     load_tool('test').main(
-        [config.student, str(checkpoint), *argv, '--out', str(alone)] + options
+        [path, str(checkpoint), *argv, '--out', str(alone)] + options
     )
     done = process(
-        *(TOOLS / 'dist_test.sh', config.student, checkpoint, 2, *argv),
+        *(TOOLS / 'dist_test.sh', path, checkpoint, 2, *argv),
         *('--out', shared, *options),
         PORT=free_port,
     )

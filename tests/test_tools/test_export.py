@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import pickle
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -94,6 +95,31 @@ def arguments(student_run: Path, config: SimpleNamespace) -> list[str]:
     checkpoint = str(student_run / 'epoch_2.pth')
     options = ['--cfg-options', *config.student_model]
     return [config.student, checkpoint, *options]
+
+
+def test_what_is_read_is_not_overwritten(
+    arguments: list[str], export: Callable, tmp_path: Path, capsys: Any
+) -> None:
+    config, checkpoint, *options = arguments
+    own = shutil.copy(checkpoint, tmp_path / 'student.pth')
+    before = own.read_bytes()
+    with pytest.raises(SystemExit) as caught:
+        export([config, str(own), '--out', str(tmp_path), *options])
+    assert caught.value.code == 2
+    assert 'would be overwritten' in capsys.readouterr().err
+    assert own.read_bytes() == before and names(tmp_path) == ['student.pth']
+
+
+def test_only_an_earlier_export_is_removed(
+    arguments: list[str], export: Callable, tmp_path: Path
+) -> None:
+    config, checkpoint, *options = arguments
+    command = [config, checkpoint, '--out', str(tmp_path), *options]
+    (tmp_path / 'student.onnx').write_text('of another tool')
+    export(command)
+    assert 'student.onnx' in names(tmp_path)
+    export(command)  # all that is named so is now of the export before
+    assert 'student.onnx' not in names(tmp_path)
 
 
 def test_every_form_is_compared_measured_and_written(

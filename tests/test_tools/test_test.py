@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pickle
@@ -133,6 +134,30 @@ def test_tta_averages_each_image_with_its_mirror_image(
     mean = sum(model(x).softmax(1) for x in (images, images.flip(3))) / 2
     metrics = run_test('teacher', teacher_run / TEACHER, '--tta')
     assert metrics['accuracy/top1'] == pytest.approx(percent(mean, labels))
+
+
+def test_tta_reaches_data_inside_wrappers(load_tool, config):
+    apply_tta = load_tool('test').apply_tta
+    inner = Config.fromfile(config.teacher).test_dataloader.dataset
+    *_, pack = inner.pipeline
+    for wrapper in (
+        dict(type='RepeatDataset', times=2, dataset=inner),
+        dict(type='ConcatDataset', datasets=[inner, inner]),
+        dict(type='HoldoutSplit', dataset=inner, pipeline=inner.pipeline),
+    ):
+        cfg = Config.fromfile(config.teacher)
+        cfg.test_dataloader.dataset = copy.deepcopy(wrapper)
+        apply_tta(cfg)
+        dataset = cfg.test_dataloader.dataset
+        inside = dataset.get('datasets') or [dataset.dataset]
+        for one in (*inside, *([dataset] if 'pipeline' in dataset else ())):
+            (last,) = (s for s in one.pipeline if s.type == 'TestTimeAug')
+            assert last.transforms[1] == [pack]
+    for datasets in ([inner, dict(inner, pipeline=[pack])], [dict(type='X')]):
+        wrapper = dict(type='ConcatDataset', datasets=datasets)
+        cfg.test_dataloader.dataset = wrapper
+        with pytest.raises(ValueError, match='the same in all of its data'):
+            apply_tta(cfg)
 
 
 def test_predictions_go_to_a_pickle(

@@ -7,12 +7,12 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from reducenet_mm.plain_numbers import as_number
 from reducenet_mm.registry import HOOKS
 
 from .runner_facts import unwrapped_model
@@ -88,6 +88,8 @@ class InplaceHook(Hook):
         assert self._evaluator is not None
         images = len(runner.val_dataloader.dataset)
         for name, value in self._evaluator.evaluate(images).items():
-            if np.ndim(value) == 0:  # some metrics are tables
-                runner.message_hub.update_scalar(f'val/teacher/{name}', value)
+            number = as_number(value)
+            if number is not None:  # some metrics are tables or texts
+                hub = runner.message_hub
+                hub.update_scalar(f'val/teacher/{name}', number)
         self._evaluator = None

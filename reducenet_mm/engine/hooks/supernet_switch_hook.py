@@ -10,7 +10,6 @@ from itertools import islice
 from math import ceil, nan
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
@@ -20,6 +19,7 @@ from reducenet_mm.models.supernet import (
     TEACHER,
     using_view,
 )
+from reducenet_mm.plain_numbers import as_number
 from reducenet_mm.registry import HOOKS
 
 from .runner_facts import loader_of_its_own, unwrapped_model
@@ -111,8 +111,9 @@ class SupernetSwitchHook(Hook):
             loop.evaluator.process(data_samples=outputs, data_batch=batch)
         metrics = loop.evaluator.evaluate(len(loop.dataloader.dataset))
         model.train()
-        # Some metrics are tables; a drop is only of numbers.
-        return {k: float(v) for k, v in metrics.items() if np.ndim(v) == 0}
+        # Some metrics are tables or texts; a drop is only of numbers.
+        numbers = {name: as_number(value) for name, value in metrics.items()}
+        return {k: value for k, value in numbers.items() if value is not None}
 
 
 @torch.no_grad()

@@ -26,6 +26,7 @@ CAMPAIGN_KEYS = {
     'seeds',
     'threads',
 }
+DEFAULT_METRIC = 'accuracy/top1'
 REGIME_KEYS = {'control', 'doubled', 'teacher'}
 
 Pair = tuple[str, str]
@@ -105,7 +106,7 @@ def read_campaign(
         comparisons=comparisons,
         later_comparisons=later,
         regime=_regime(content.get('regime') or {}, arms),
-        metric=str(content.get('metric', 'accuracy/top1')),
+        metric=str(content.get('metric', DEFAULT_METRIC)),
         threads=checked_int('threads', content.get('threads', 1), 1),
     )
 

@@ -25,7 +25,7 @@ from ..cost import (
 from ..plan import run_epochs
 from ..records import content_hash
 from .arms import Arm, in_order, needed_arms
-from .config import Campaign
+from .config import DEFAULT_METRIC, Campaign
 
 
 @dataclass(frozen=True)
@@ -148,6 +148,8 @@ def plan_cells(
             )
             if campaign.threads != 1:
                 content['threads'] = campaign.threads
+            if campaign.metric != DEFAULT_METRIC:  # what is kept of a run
+                content['metric'] = campaign.metric
             of_seed[arm.name] = Cell(
                 arm=one,
                 seed=seed,

@@ -38,9 +38,10 @@ def write_report(content: Mapping[str, Any], work_dir: Path) -> None:
     files: dict[Path, bytes | str] = {
         work_dir / 'report.md': markdown(content)
     }
+    figure = work_dir / 'campaign.svg'
     if any(arm['accuracy'] for arm in content['arms']):
-        files[work_dir / 'campaign.svg'] = campaign_figure(content)
-    write_atomically(files)
+        files[figure] = campaign_figure(content)
+    write_atomically(files, remove=() if figure in files else [figure])
 
 
 def markdown(content: Mapping[str, Any]) -> str:

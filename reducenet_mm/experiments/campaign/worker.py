@@ -25,6 +25,7 @@ from mmengine.config import Config
 from reducenet_mm.engine import launch, preflight
 from reducenet_mm.engine.checkpointing import newest_checkpoint
 from reducenet_mm.engine.training import SECTIONS, begin_log, settle_training
+from reducenet_mm.plain_numbers import as_number
 
 from ..processes import LOG, exclusive
 from ..records import (
@@ -191,10 +192,11 @@ def _numbers(metrics: Mapping[str, Any], wanted: str) -> dict[str, float]:
     Raises:
         RuntimeError: If that one is missing.
     """
+    values = {key: as_number(value) for key, value in metrics.items()}
     numbers = {
-        key: float(value)
-        for key, value in metrics.items()
-        if isinstance(value, (int, float)) and math.isfinite(value)
+        key: value
+        for key, value in values.items()
+        if value is not None and math.isfinite(value)
     }
     if wanted not in numbers:
         raise RuntimeError(
