@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmpretrain.registry import MODELS
 
+from reducenet_mm.models.algorithms.weight_reuse import WeightReuse
 from reducenet_mm.models.checkpoint_views import split_state_dict
 from reducenet_mm.models.roles import (
     ROLES,
@@ -265,16 +266,15 @@ def test_bad_settings_are_refused(build, settings, message):
         build(**settings)
 
 
-def test_a_students_checkpoint_is_a_start_of_new_convolutions(build):
+def test_a_students_checkpoint_is_a_start_of_new_convolutions(
+    classifier_cfg,
+):
     """What a stage before this one trained may stay as it is."""
-    algorithm = build(
-        reuse=dict(freeze=['main_conv']),
-        backbone=dict(block='sequential', student_conv='fresh'),
-        student_init='student.pth',
-    )
-    frozen = {
-        name
-        for name, param in algorithm.architecture.named_parameters()
-        if not param.requires_grad and name.endswith('conv1.weight')
-    }
-    assert 'backbone.layer1.0.conv1.weight' in frozen
+    cfg = classifier_cfg(block='sequential', student_conv='fresh')
+    network = MODELS.build(cfg)
+    policy = WeightReuse(freeze=['main_conv'])
+    with pytest.raises(ValueError, match='stay at their random start'):
+        policy.apply_(network)
+    policy.apply_(network, has_start=True)
+    assert not network.backbone.layer1[0].conv1.weight.requires_grad
+    assert network.backbone.layer1[0].conv2.weight.requires_grad
