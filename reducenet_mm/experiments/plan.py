@@ -120,6 +120,7 @@ def _plan_stage(entry: Entry, pipeline: Pipeline, work_dir: Path) -> Run:
     _refuse_inplace(entry)
     options = _base_options(entry, pipeline)
     cfg = merged(entry.config, options)
+    check_checkpoints(cfg)
     is_student = 'architecture' in cfg.model
     if entry.epochs is not None:
         options.update(schedule_options(cfg, [entry.epochs]))
@@ -161,6 +162,7 @@ def _plan_control(entry: Entry, pipeline: Pipeline, work_dir: Path) -> Run:
     _refuse_inplace(entry)
     options = _base_options(entry, pipeline)
     cfg = merged(entry.config, options)
+    check_checkpoints(cfg)
     if 'architecture' in cfg.model:
         raise ValueError(
             'this config needs a teacher (model.teacher_ckpt); a control '
@@ -213,19 +215,22 @@ def merged(config: Path, options: Mapping[str, Any]) -> Config:
     return cfg
 
 
-def run_epochs(cfg: Config) -> int:
-    """Return how many epochs a config trains.
-
-    Raises:
-        ValueError: If it trains by iterations, or its checkpoints would not
-            be where they are looked for.
-    """
+def check_checkpoints(cfg: Config) -> None:
+    """Raise ``ValueError`` if checkpoints go elsewhere than into work dirs."""
     out_dir = out_dir_of(cfg)
     if out_dir is not None:
         raise ValueError(
             f'default_hooks.checkpoint.out_dir={out_dir!r}: here checkpoints '
             'are looked for in the work dir of each run. Leave it out.'
         )
+
+
+def run_epochs(cfg: Config) -> int:
+    """Return how many epochs a config trains.
+
+    Raises:
+        ValueError: If it trains by iterations.
+    """
     train_cfg = cfg.get('train_cfg') or {}
     epochs = train_cfg.get('max_epochs')
     if not train_cfg.get('by_epoch', True) or not isinstance(epochs, int):

@@ -239,6 +239,14 @@ def test_arms_of_a_seed_see_the_data_in_the_same_order(
             {'arms.teacher.cfg_options': {'param_scheduler.type': 'StepLR'}},
             'arms.teacher .*CosineRestartLR',
         ),
+        (
+            {
+                'arms.matched.cfg_options': {
+                    'default_hooks.checkpoint.out_dir': 'elsewhere'
+                }
+            },
+            "arms.matched .*checkpoint.out_dir='elsewhere'",
+        ),
     ],
 )
 def test_an_arm_that_cannot_be_planned_is_named(

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from mmengine.config import Config
 
-from reducenet_mm.experiments.plan import run_epochs
 from reducenet_mm.experiments.saturation import (
     Trained,
     Until,
@@ -172,13 +171,3 @@ def test_wrong_values_are_named(value: Any, message: str) -> None:
 
 def test_no_rule_runs_everything() -> None:
     assert Until.from_config(None) is None
-
-
-def test_checkpoints_are_looked_for_in_the_work_dir() -> None:
-    cfg = Config(dict(train_cfg=dict(by_epoch=True, max_epochs=3)))
-    assert run_epochs(cfg) == 3
-    cfg.default_hooks = dict(
-        checkpoint=dict(type='CheckpointHook', out_dir='elsewhere')
-    )
-    with pytest.raises(ValueError, match="checkpoint.out_dir='elsewhere'"):
-        run_epochs(cfg)

@@ -43,6 +43,13 @@ def test_a_failing_stage_stops_the_pipeline(
             'model.backbone.depht',
         ),
         ('controls.1.restart_at=nobody', "got 'nobody'"),
+        *(
+            (
+                f'{run}.cfg_options.default_hooks.checkpoint.out_dir=else',
+                "checkpoint.out_dir='else'",
+            )
+            for run in ('stages.0', 'controls.0')
+        ),
     ],
 )
 def test_wrong_input_is_one_line_and_nothing_is_written(

@@ -22,7 +22,7 @@ from ..cost import (
     measure_training,
     network_size,
 )
-from ..plan import run_epochs
+from ..plan import check_checkpoints, run_epochs
 from ..records import content_hash
 from .arms import Arm, in_order, needed_arms
 from .config import DEFAULT_METRIC, Campaign
@@ -170,6 +170,7 @@ def _plan(
 ) -> PlannedArm:
     options = dict(arm.options)
     cfg = _merged(arm, options)
+    check_checkpoints(cfg)
     if arm.epochs is not None:  # which a schedule may be a part of
         options.update(schedule_options(cfg, [arm.epochs]))
         cfg = _merged(arm, options)
