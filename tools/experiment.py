@@ -83,6 +83,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='keep all last checkpoints; default: those of cells that no '
         'cell waits for are deleted at the end',
     )
+    parser.add_argument(
+        '--keep-images',
+        action='store_true',
+        help='read and decode each training image once for each cell and '
+        'keep it in memory; results stay the same',
+    )
     return parser.parse_args(argv)
 
 
@@ -100,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 campaign.threads,
                 args.processes,
                 not args.no_test,
+                args.keep_images,
             )
             if not args.report_only:
                 start_server()

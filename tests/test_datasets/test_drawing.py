@@ -26,6 +26,7 @@ from reducenet_mm.datasets import (
     SeedSample,
 )
 from reducenet_mm.datasets.drawing import NUMPY_AT_MOST
+from reducenet_mm.datasets.kept import KeptSteps
 
 CROP = dict(type='mmpretrain.RandomCrop', crop_size=8, padding=1)
 PACK = dict(type='mmpretrain.PackInputs')
@@ -44,6 +45,7 @@ EXAMPLES = [
     mmcv_transforms.LoadImageFromFile(),
     mmcv_transforms.RandomFlip(0.5),
     mmcv_transforms.Resize((9, 5)),
+    KeptSteps([mmcv_transforms.LoadImageFromFile()]),
     LoadReadableImage(max_unreadable=2),
     mmpretrain_transforms.PackInputs(),
     mmpretrain_transforms.RandomCrop(6, padding=2),

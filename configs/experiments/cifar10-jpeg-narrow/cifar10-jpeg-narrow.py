@@ -1,11 +1,14 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-# Run it by tools/experiment.py. Single pilots on validation data suggest that
-# here the teacher is clearly better, and that the plain network gains little
-# more. Does a student gain from it, in the supernet and as a network of its
-# own? And, which was asked when these had been run: does one that trains for
-# several times as long, or that gets what the teacher knows in other ways, one
-# of each kind? They include in-place training, which has no fixed teacher, and
-# the block `sequential`, whose teacher is another one.
+# Run it by tools/experiment.py; with --keep-images it takes less time. Single
+# pilots on validation data suggest that here the teacher is clearly better,
+# and that the plain network gains little more. Does a student gain from it, in
+# the supernet and as a network of its own? And, which was asked when these had
+# been run: does one that trains for several times as long, or that gets what
+# the teacher knows in other ways, one of each kind? They include in-place
+# training, which has no fixed teacher, and the block `sequential`, whose
+# teacher is another one. Asked last: other losses, the recipes as published,
+# more that is frozen, `parallel`, grow-shrink, and the claims on teachers and
+# classifiers.
 _base_ = '../_base_/means.py'
 
 arms = dict(
@@ -26,6 +29,33 @@ arms = dict(
     inplace=_base_.arms['inplace'],
     teacher_sequential=_base_.arms['teacher_sequential'],
     new_conv=_base_.arms['new_conv'],
+    **{
+        name: _base_.arms[name]
+        for name in (
+            'dkd',
+            'dist',
+            'features',
+            'attention',
+            'june',
+            'classifier_only',
+            'head',
+            'keep_classifier',
+            'main_conv',
+            'teacher_parallel',
+            'parallel',
+            'teacher_e2',
+            'teacher_e4',
+            'soft_e2',
+            'soft_e4',
+            'plain',
+            'grown',
+            'grow_shrink',
+            'head_of_teacher',
+            'plain_elsewhere',
+            'head_of_plain',
+            'head_of_random',
+        )
+    },
     plain_half=dict(_base_.arms['plain_double'], times=0.5),
     plain_matched=_base_.arms['plain_matched'],
     plain_double=_base_.arms['plain_double'],
@@ -49,6 +79,34 @@ later_comparisons = [
     ('inplace', 'soft_e8'),
     ('new_conv', 'soft_e8'),
     ('teacher_sequential', 'plain_matched'),
+    *[
+        (name, 'soft_e8')
+        for name in (
+            'dkd',
+            'dist',
+            'features',
+            'attention',
+            'june',
+            'classifier_only',
+            'head',
+            'keep_classifier',
+            'main_conv',
+            'parallel',
+            'grow_shrink',
+            'soft_e2',
+            'soft_e4',
+        )
+    ],
+    ('june', 'inherit'),
+    ('classifier_only', 'inherit'),
+    ('teacher_parallel', 'plain_matched'),
+    ('teacher_e2', 'plain_matched'),
+    ('teacher_e4', 'plain_matched'),
+    ('teacher_e4', 'teacher_e2'),
+    ('teacher_e8', 'teacher_e4'),
+    ('head_of_teacher', 'head_of_plain'),
+    ('head_of_teacher', 'head_of_random'),
+    ('head_of_random', 'head_of_plain'),
 ]
 
 # Saturated is what gains nothing from half of the students' cost to all of it;

@@ -46,12 +46,14 @@ class Settings:
         threads: How many each cell computes with.
         processes: How many cells to train at the same time.
         test: Whether to look at the test set.
+        keep_images: Whether cells read each training image once.
     """
 
     metric: str
     threads: int = 1
     processes: int = 1
     test: bool = True
+    keep_images: bool = False
 
 
 @dataclass
@@ -211,6 +213,7 @@ class Crew:
             metric=self.settings.metric,
             test=self._wants_test(cell, records),
             threads=self.settings.threads,
+            keep_images=self.settings.keep_images,
         )
         log_start = 0
         if read_marker(cell.folder, cell.hash, STARTED) is not None:

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from reducenet_mm.datasets.kept import keep_images
 from reducenet_mm.engine import launch, preflight
 from reducenet_mm.engine.checkpointing import newest_checkpoint
 from reducenet_mm.engine.training import SECTIONS, begin_log, settle_training
@@ -70,6 +71,7 @@ class Job:
         metric: The metric that is compared.
         test: Whether to test too, after training.
         threads: Threads to compute with.
+        keep_images: Whether to read each training image once.
     """
 
     config: str
@@ -84,6 +86,7 @@ class Job:
     metric: str
     test: bool
     threads: int
+    keep_images: bool = False
 
 
 def work(job: Job) -> None:
@@ -136,6 +139,13 @@ def _train_and_test(job: Job) -> dict[str, Any]:
     notes: list[str] = []
     runner = launch.build_runner(_prepare(job, notes.append))
     begin_log(runner, notes)
+    if job.keep_images:
+        kept = keep_images(runner.train_loop.dataloader.dataset)
+        runner.logger.info(
+            f'Steps done once for each training image: {", ".join(kept)}.'
+            if kept
+            else 'No training image is kept, as the pipeline reads no file.'
+        )
     runner.train()
     checkpoint = job.folder / f'epoch_{job.epochs}.pth'
     check_end(checkpoint, newest_checkpoint(job.folder), job.config)
