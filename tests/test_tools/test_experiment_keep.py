@@ -1,5 +1,5 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""--keep-images changes how long a campaign takes and nothing else."""
+"""A campaign on image files: decoded once or each time, and wrong labels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 import torch
 
 from .campaigns import DIGITS, records, start
@@ -31,17 +32,22 @@ train_dataloader = dict(
 """
 CAMPAIGN = """
 seeds = [1]
-arms = dict(plain=dict(config='training.py', epochs=2))
+arms = dict(
+    plain=dict(config='training.py', epochs=2),
+    narrow=dict(
+        config='training.py', epochs=1,
+        cfg_options={'model.head.num_classes': 2}),
+)
 """
 
 
-def test_weights_and_hashes_are_those_of_decoding_each_time(
-    tmp_path: Path,
-) -> None:
+@pytest.fixture
+def campaign(tmp_path: Path) -> Path:
+    """A campaign on images of three classes."""
     rng = np.random.default_rng(0)
-    for name in ('a', 'b'):
+    for name in ('a', 'b', 'c'):
         (tmp_path / 'images' / name).mkdir(parents=True)
-        for number in range(6):
+        for number in range(4):
             image = rng.integers(0, 255, (12, 12), dtype=np.uint8)
             path = tmp_path / 'images' / name / f'{number}.jpg'
             cv2.imwrite(str(path), image)
@@ -49,12 +55,20 @@ def test_weights_and_hashes_are_those_of_decoding_each_time(
     (tmp_path / 'training.py').write_text(training)
     source = tmp_path / 'campaign.py'
     source.write_text(CAMPAIGN)
+    return source
+
+
+def run(source: Path, work_dir: Path, *flags: str) -> int:
+    return start(source, work_dir, '--keep-checkpoints', *flags).wait(300)
+
+
+def test_weights_and_hashes_are_those_of_decoding_each_time(
+    campaign: Path, tmp_path: Path
+) -> None:
     found = []
     for flags in ((), ('--keep-images',)):
         work_dir = tmp_path / f'work{len(found)}'
-        process = start(source, work_dir, '--keep-checkpoints', *flags)
-        output = work_dir.with_name('work.log')
-        assert process.wait(300) == 0, output.read_text()
+        assert run(campaign, work_dir, '--arms', 'plain', *flags) == 0
         cell = work_dir / 'runs' / 'plain' / 'seed1'
         checkpoint = torch.load(cell / 'epoch_2.pth', weights_only=False)
         (record,) = records(work_dir)
@@ -67,3 +81,14 @@ def test_weights_and_hashes_are_those_of_decoding_each_time(
     assert all(torch.equal(weights[key], kept_weights[key]) for key in weights)
     said = 'once for each training image: LoadImageFromFile, Resize.'
     assert said in kept_log and said not in log
+
+
+def test_labels_that_a_head_does_not_have_are_named(
+    campaign: Path, tmp_path: Path
+) -> None:
+    work_dir = tmp_path / 'work'
+    assert run(campaign, work_dir, '--arms', 'narrow') == 1
+    (record,) = records(work_dir)
+    assert record['status'] == 'failed'
+    assert 'model.head.num_classes=2, but train_dataloader' in record['error']
+    assert not list(work_dir.glob('runs/narrow/seed1/*.pth'))

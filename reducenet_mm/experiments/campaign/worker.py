@@ -139,8 +139,10 @@ def _train_and_test(job: Job) -> dict[str, Any]:
     notes: list[str] = []
     runner = launch.build_runner(_prepare(job, notes.append))
     begin_log(runner, notes)
+    dataset = runner.train_dataloader.dataset
+    preflight.check_labels(runner.model, dataset)
     if job.keep_images:
-        kept = keep_images(runner.train_loop.dataloader.dataset)
+        kept = keep_images(dataset)
         runner.logger.info(
             f'Steps done once for each training image: {", ".join(kept)}.'
             if kept
