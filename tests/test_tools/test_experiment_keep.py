@@ -77,9 +77,10 @@ def test_weights_and_hashes_are_those_of_decoding_each_time(
     (record, weights, log), (kept_record, kept_weights, kept_log) = found
     assert kept_record['hash'] == record['hash']
     assert kept_record['test'] == record['test']
+    assert kept_record['keep_images'] and not record['keep_images']
     assert kept_weights.keys() == weights.keys()
     assert all(torch.equal(weights[key], kept_weights[key]) for key in weights)
-    said = 'once for each training image: LoadImageFromFile, Resize.'
+    said = 'Done once for each training image: LoadImageFromFile, Resize.'
     assert said in kept_log and said not in log
 
 

@@ -97,6 +97,7 @@ later_comparisons = [
             'soft_e4',
         )
     ],
+    ('plain_double', 'plain_matched'),
     ('june', 'inherit'),
     ('classifier_only', 'inherit'),
     ('teacher_parallel', 'plain_matched'),

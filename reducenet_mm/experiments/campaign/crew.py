@@ -46,7 +46,7 @@ class Settings:
         threads: How many each cell computes with.
         processes: How many cells to train at the same time.
         test: Whether to look at the test set.
-        keep_images: Whether cells read each training image once.
+        keep_images: Whether cells decode each training image once.
     """
 
     metric: str

@@ -71,7 +71,7 @@ class Job:
         metric: The metric that is compared.
         test: Whether to test too, after training.
         threads: Threads to compute with.
-        keep_images: Whether to read each training image once.
+        keep_images: Whether to decode each training image once.
     """
 
     config: str
@@ -139,15 +139,11 @@ def _train_and_test(job: Job) -> dict[str, Any]:
     notes: list[str] = []
     runner = launch.build_runner(_prepare(job, notes.append))
     begin_log(runner, notes)
-    dataset = runner.train_dataloader.dataset
-    preflight.check_labels(runner.model, dataset)
+    loader = runner.train_dataloader
+    if not runner.cfg.get('resume'):  # a resumed training has seen them all
+        preflight.check_labels(runner.model, loader.dataset)
     if job.keep_images:
-        kept = keep_images(dataset)
-        runner.logger.info(
-            f'Steps done once for each training image: {", ".join(kept)}.'
-            if kept
-            else 'No training image is kept, as the pipeline reads no file.'
-        )
+        runner.logger.info(keep_images(loader))
     runner.train()
     checkpoint = job.folder / f'epoch_{job.epochs}.pth'
     check_end(checkpoint, newest_checkpoint(job.folder), job.config)
@@ -164,6 +160,7 @@ def _train_and_test(job: Job) -> dict[str, Any]:
         drop_shock=drop_shock(job.folder, job.metric),
         seconds=round(time.monotonic() - start, 1),
         threads=torch.get_num_threads(),
+        keep_images=job.keep_images,
     )
 
 
