@@ -114,35 +114,45 @@ def test_the_readme_quotes_the_demo():
     assert '\n'.join(table) in page
 
 
-def quoted_means(name: str) -> dict[str, str]:
-    """What the page says of each arm of a campaign with five seeds."""
+def quoted_means(name: str, arm: str) -> str:
+    """What the page says of an arm of a campaign."""
     path = ROOT / 'docs/results' / name / 'report.json'
     report = json.loads(path.read_text())
-    said: dict[str, str] = {}
-    for control in ('plain_matched', 'plain_double', 'soft_again'):
-        for one in report['comparisons']:
+    seeds = report['seeds']
+    if all(
+        'diverged' in report['failed'].get(f'{arm} seed {seed}', '')
+        for seed in seeds
+    ):
+        return 'diverged'
+    if arm not in [one['name'] for one in report['arms']]:
+        return '-'
+    measured = {
+        one['control']: one
+        for one in report['comparisons']
+        if one['arm'] == arm
+        and one['difference']
+        and one['difference']['n'] >= 5
+    }
+    # A third stage has another control, and the same without its `lora`.
+    own = ['plain_matched']
+    if 'plain_matched' not in measured:
+        own = ['plain_double', 'soft_again']
+    said = []
+    for control in own:
+        if control in measured:
+            one = measured[control]
             value = one['difference']
-            if one['control'] != control or not value or value['n'] < 5:
-                continue
-            arm, verdict = one['arm'], one['verdict']
-            low, high = value['low'], value['high']
-            text = f'{value["mean"]:+.2f} [{low:.2f}, {high:.2f}], {verdict}'
-            if control == 'plain_matched':
-                said[arm] = text
-            elif control == 'plain_double':  # unless the other is its own
-                said.setdefault(arm, f'{text} (to {control})')
-            elif arm in said:  # a third stage without its `lora`
-                said[arm] += f'; {text} (to {control})'
-    for cell, error in report['failed'].items():
-        if 'has diverged' in error:
-            said.setdefault(cell.split()[0], 'diverged')
-    return said
+            text = (
+                f'{value["mean"]:+.2f} [{value["low"]:.2f}, '
+                f'{value["high"]:.2f}], {one["verdict"]}'
+            )
+            to = '' if control == 'plain_matched' else f' (to {control})'
+            said.append(text + to)
+    return '; '.join(said) or 'too few seeds'
 
 
 def test_the_means_are_quoted_from_the_campaigns():
-    """Each arm with five seeds, to the letter, and no other."""
-    images = quoted_means('fashion-mnist-few')
-    narrow = quoted_means('cifar10-jpeg-narrow')
+    """To the letter, every arm of the page with five seeds."""
     rows = [
         [cell.strip() for cell in line.split('|')[1:-1]]
         for line in (ROOT / MEANS).read_text(encoding='utf-8').splitlines()
@@ -150,11 +160,28 @@ def test_the_means_are_quoted_from_the_campaigns():
     ][2:]
     assert len(rows) > 20
     arms = (ROOT / 'configs/experiments/_base_/means.py').read_text()
+    campaigns = ('fashion-mnist-few', 'cifar10-jpeg-narrow')
     for _, _, where, arm, *quoted in rows:
         assert f'    {arm}=' in arms
-        assert quoted == [images.get(arm, '-'), narrow.get(arm, '-')]
+        assert quoted == [quoted_means(name, arm) for name in campaigns]
         for path in re.findall(r'`((?:_base_|pipelines)/[^`]+)`', where):
             assert list((ROOT / 'configs').glob(path)), path
+
+
+def test_published_checkpoints_are_quoted_as_they_were_compared():
+    page = (ROOT / 'docs/results.md').read_text(encoding='utf-8')
+    path = ROOT / 'docs/results/published/cifar10.json'
+    compared = json.loads(path.read_text())['compared']
+    assert len(compared) == 2
+    for one in compared:
+        largest = max(one['max_difference'].values())
+        assert largest < 1e-9
+        right = {100 * n / one['images'] for n in one['right'].values()}
+        (percent,) = right
+        assert (
+            f'| `{one["checkpoint"]}` | {one["network"]["scaler"]:g} | '
+            f'{largest:.1e} | {percent:.2f} | {percent:.2f} |'
+        ) in page
 
 
 @pytest.mark.parametrize('layout', ['contiguous', 'channels_last'])

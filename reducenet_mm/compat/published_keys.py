@@ -83,7 +83,7 @@ def read_published(content: Any) -> PublishedNetwork:
         ValueError: If it is not exactly a published network, or one that
             has no single counterpart here; the text says why.
     """
-    state = _unwrap(content)
+    state = unwrap(content)
     version = _find_version(state)
     if version.block != 'postsum':
         state.pop('requires_grad', None)  # a flag, no weight
@@ -113,8 +113,15 @@ def read_published(content: Any) -> PublishedNetwork:
     )
 
 
-def _unwrap(content: Any) -> StateDict:
-    """Return the bare state dict, without what saving wrapped around it."""
+def unwrap(content: Any) -> StateDict:
+    """Return the bare state dict, without what saving wrapped around it.
+
+    Args:
+        content: What the file of a published checkpoint holds.
+
+    Raises:
+        ValueError: If there is none.
+    """
     if isinstance(content, Mapping) and isinstance(
         content.get('net'), Mapping
     ):

@@ -1,11 +1,12 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""A published checkpoint by its authors' own code, and by ours."""
+"""A published checkpoint, run by its author's code and by ours."""
 
 from __future__ import annotations
 
 import importlib.util
 import tempfile
 from collections.abc import Mapping
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,9 +18,9 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
-from torchvision.transforms import ToTensor
+from torchvision.transforms import PILToTensor
 
-from reducenet_mm.compat.published_keys import PublishedNetwork
+from reducenet_mm.compat.published_keys import PublishedNetwork, unwrap
 from reducenet_mm.engine.preflight import no_side_effects
 from reducenet_mm.export.published import convert_published
 from reducenet_mm.files import sha256_file
@@ -27,6 +28,7 @@ from reducenet_mm.files import sha256_file
 BATCH = 250
 NETWORK, BLOCK = 'ReduceNet', 'BasicBlock'
 RANDOM_IMAGES = 64
+SIZE = (32, 32)
 
 
 def load_code(path: str | Path) -> ModuleType:
@@ -42,14 +44,16 @@ def load_code(path: str | Path) -> ModuleType:
             f'CODE={str(path)!r} is not there, or is no file. Give '
             'models/reducenet.py of ohmydroid/reducenet.'
         )
-    spec = importlib.util.spec_from_file_location('published_code', path)
-    assert spec is not None and spec.loader is not None
+    loader = SourceFileLoader('published_code', str(path))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except Exception as error:
         raise ValueError(
-            f'CODE={str(path)!r} does not run: {error}'
+            f'CODE={str(path)!r} does not run: {error}. Give '
+            'models/reducenet.py of another commit.'
         ) from error
     for name in (NETWORK, BLOCK):
         if not hasattr(module, name):
@@ -63,40 +67,38 @@ def load_code(path: str | Path) -> ModuleType:
 def compare_published(
     code: ModuleType, checkpoint: str | Path, images: str | Path | None = None
 ) -> dict[str, Any]:
-    """Compare outputs of a published network and of the converted one.
+    """Compare logits of a published network and of the converted one.
+
+    In double precision, so that what differs is not rounding.
 
     Args:
         code: See :func:`load_code`.
         checkpoint: A published ``.pth`` file.
-        images: Folder of folders, one for each class in alphabetical order;
-            None for random images only.
+        images: Folder of folders of images, one for each class in
+            alphabetical order; None for random inputs only.
 
     Returns:
         ``checkpoint``, ``sha256`` and ``network`` (what was found);
-        ``max_difference`` of logits by ``random`` and ``images``; and
-        ``top1``, in percent, by ``published`` and ``ours``.
+        ``max_difference`` of logits by ``random`` and ``images``; and of
+        images how many there are (``images``) and how many are classified
+        rightly (``right``) by ``published`` and ``ours``.
 
     Raises:
         FileNotFoundError: If a file or folder is not there.
-        ValueError: If the checkpoint cannot be converted, or is not of this
-            version of the code.
+        ValueError: If the checkpoint cannot be converted, is not of this
+            version of the code, or is for other classes than the images.
     """
     path = Path(checkpoint)
-    if images is not None and not Path(images).is_dir():
-        raise FileNotFoundError(f'--images {str(images)!r} is no folder.')
+    dataset = None if images is None else _read_images(images)
     with tempfile.TemporaryDirectory() as folder:
         converted = convert_published(path, Path(folder) / 'ours.pth')
         ours = _build_ours(converted.config, converted.weights)
     found = converted.network
     published = _build_published(code, found, path)
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(RANDOM_IMAGES, 3, 32, 32, generator=generator)
-    with torch.no_grad():
-        apart = {'random': _apart(published(noise), ours(noise))}
-        top1: dict[str, float] = {}
-        if images is not None:
-            apart['images'], top1 = _on_images(published, ours, images)
-    return dict(
+    noise = torch.randn(RANDOM_IMAGES, 3, *SIZE, generator=generator)
+    noise = noise.double()
+    result: dict[str, Any] = dict(
         checkpoint=path.name,
         sha256=sha256_file(path),
         network=dict(
@@ -106,25 +108,47 @@ def compare_published(
             expansion=found.expansion,
             scaler=found.scaler,
         ),
-        max_difference=apart,
-        top1=top1,
     )
+    with torch.no_grad():
+        apart = {'random': _apart(published(noise), ours(noise))}
+        if dataset is not None:
+            if len(dataset.classes) != found.num_classes:
+                raise ValueError(
+                    f'--images {str(images)!r} has {len(dataset.classes)} '
+                    f'folders, but {path.name} knows {found.num_classes} '
+                    'classes. Name the folder that holds one for each.'
+                )
+            apart['images'], right = _on_images(published, ours, dataset)
+            result.update(images=len(dataset), right=right)
+    return dict(result, max_difference=apart)
+
+
+def largest_difference(result: Mapping[str, Any]) -> float:
+    """Return the largest that was found for a checkpoint; NaN if one is."""
+    found = list(result['max_difference'].values())
+    return float(torch.tensor(found, dtype=torch.float64).max())
+
+
+def _read_images(folder: str | Path) -> ImageFolder:
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f'--images {str(folder)!r} is no folder.')
+    return ImageFolder(str(folder), transform=PILToTensor())
 
 
 def _build_ours(config: Path, weights: Path) -> nn.Module:
     cfg = Config.fromfile(str(config))
+    model_cfg = dict(cfg.model, data_preprocessor=cfg.data_preprocessor)
     with no_side_effects(), DefaultScope.overwrite_default_scope('mmpretrain'):
-        model = MODELS.build(cfg.model)
+        model = MODELS.build(model_cfg)
     content = torch.load(weights, map_location='cpu', weights_only=True)
     model.load_state_dict(content['state_dict'])
-    return model.eval()
+    return model.double().eval()
 
 
 def _build_published(
     code: ModuleType, found: PublishedNetwork, path: Path
 ) -> nn.Module:
     content = torch.load(path, map_location='cpu', weights_only=True)
-    state: Mapping[str, Tensor] = content.get('net', content)
     blocks = [(found.depth - 2) // 6] * 3
     try:
         network = getattr(code, NETWORK)(
@@ -134,29 +158,38 @@ def _build_published(
             found.base_channels // 16,
             found.expansion,
         )
-        network.load_state_dict(state)
-    except (RuntimeError, TypeError) as error:
+        network.load_state_dict(unwrap(content))
+    except Exception as error:  # whatever the code of another time raises
         text = ' '.join(str(error).split())
         raise ValueError(
             f'{str(path)!r} is not of this version of CODE ({text[:200]}). '
             'Give models/reducenet.py of the commit that wrote it.'
         ) from error
-    return network.eval()
+    return network.double().eval()
 
 
 def _apart(one: Tensor, other: Tensor) -> float:
+    """Return the largest difference; NaN if there is one."""
     return float((one - other).abs().max())
 
 
 def _on_images(
-    published: nn.Module, ours: nn.Module, folder: str | Path
-) -> tuple[float, dict[str, float]]:
-    """Return how far logits are apart, and accuracies in percent."""
-    dataset = ImageFolder(str(folder), transform=ToTensor())
-    apart, right = 0.0, torch.zeros(2)
-    for inputs, labels in DataLoader(dataset, BATCH):
-        logits = published(inputs), ours(inputs)
-        apart = max(apart, _apart(*logits))
-        right += torch.stack([(x.argmax(1) == labels).sum() for x in logits])
-    percent = (100 * right / len(dataset)).tolist()
-    return apart, dict(zip(('published', 'ours'), percent, strict=True))
+    published: nn.Module, ours: Any, dataset: ImageFolder
+) -> tuple[float, dict[str, int]]:
+    """Return how far logits are apart, and how many are right.
+
+    Ours gets the pixels through the converted config's preprocessor, the
+    published network as its training did: from 0 to 1.
+    """
+    apart = []
+    right = dict.fromkeys(('published', 'ours'), 0)
+    for pixels, labels in DataLoader(dataset, BATCH):
+        batch = ours.data_preprocessor(dict(inputs=pixels))['inputs']
+        logits = dict(
+            published=published(pixels.double() / 255),
+            ours=ours(batch.double()),
+        )
+        apart.append(_apart(logits['published'], logits['ours']))
+        for name, values in logits.items():
+            right[name] += int((values.argmax(1) == labels).sum())
+    return float(torch.tensor(apart, dtype=torch.float64).max()), right

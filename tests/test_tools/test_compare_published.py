@@ -7,6 +7,7 @@ The code is ours, written from its description, with the published signature.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -67,12 +68,16 @@ def write_images(folder: Path) -> str:
 
 
 def test_equal_outputs_are_recorded(
-    checkpoints: list[str], compare: Callable, tmp_path: Path
+    checkpoints: list[str],
+    compare: Callable,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     images = write_images(tmp_path / 'images')
     out = tmp_path / 'found.json'
     code = write_code(tmp_path)
     compare([code, *checkpoints, '--images', images, '--out', str(out)])
+    printed = capsys.readouterr().out.splitlines()
     found = json.loads(out.read_text())['compared']
     assert [one['checkpoint'] for one in found] == [
         'scaler1.pth',
@@ -82,17 +87,49 @@ def test_equal_outputs_are_recorded(
     for one in found:
         assert one['network']['depth'] == 8
         assert set(one['max_difference']) == {'random', 'images'}
-        assert 0 <= max(one['max_difference'].values()) < 1e-5
-        assert one['top1']['ours'] == one['top1']['published']
-        assert one['top1']['ours'] % 10 == 0  # of 10 images
+        assert 0 <= max(one['max_difference'].values()) < 1e-12
+        assert one['images'] == 10
+        assert one['right']['ours'] == one['right']['published']
     assert found[0]['sha256'] != found[1]['sha256']
+    right = f'{10 * found[1]["right"]["ours"]:.2f}'
+    assert printed[-1].startswith('| `scaler0.pth` | 0 | ')
+    assert printed[-1].endswith(f' | {right} | {right} |')
 
 
 def test_other_outputs_are_told_by_the_status(
     checkpoints: list[str], compare: Callable, tmp_path: Path
 ) -> None:
-    with pytest.raises(SystemExit, match=r'outputs differ by 0\.00[12]'):
-        compare([write_code(tmp_path, '1e-3'), *checkpoints])
+    out = tmp_path / 'found.json'
+    wanted = r'differ: scaler1\.pth by 1e-08, scaler0\.pth by 1e-08'
+    with pytest.raises(SystemExit, match=wanted):
+        compare(
+            [write_code(tmp_path, '1e-8'), *checkpoints, '--out', str(out)]
+        )
+    assert not out.exists()
+
+
+def test_what_is_no_number_is_not_equal(
+    checkpoints: list[str], compare: Callable, tmp_path: Path
+) -> None:
+    state = torch.load(checkpoints[1], weights_only=True)
+    state['linear.bias'] += torch.nan
+    torch.save(state, checkpoints[1])
+    with pytest.raises(SystemExit, match=r'differ: scaler0\.pth by nan$'):
+        compare([write_code(tmp_path), *checkpoints])
+
+
+def test_a_checkpoint_of_several_gpus_is_compared_too(
+    checkpoints: list[str],
+    compare: Callable,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    state = torch.load(checkpoints[0], weights_only=True)
+    state = {f'module.{key}': value for key, value in state.items()}
+    torch.save(state, checkpoints[0])
+    shutil.move(write_code(tmp_path), tmp_path / 'published')  # no suffix
+    compare([str(tmp_path / 'published'), checkpoints[0]])
+    assert '| `scaler1.pth` | 1 | ' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -102,6 +139,7 @@ def test_other_outputs_are_told_by_the_status(
         ('ReduceNet = None', [], 'defines no BasicBlock'),
         (CODE.format(offset=0).replace('16 *', '32 *'), [], 'not of this ver'),
         (CODE.format(offset=0), ['--images', 'nowhere'], 'is no folder'),
+        (CODE.format(offset=0), ['--images', 'images'], 'has 1 folders, but'),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(
@@ -112,10 +150,13 @@ def test_what_cannot_be_compared_is_one_line(
     compare: Callable,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = tmp_path / 'code.py'
     path.write_text(code)
     out = tmp_path / 'found.json'
+    write_images(tmp_path / 'images' / 'all')
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
         compare([str(path), checkpoints[0], '--out', str(out), *extra])
     assert stopped.value.code == 2

@@ -7,8 +7,7 @@
 # the teacher knows in other ways, one of each kind? They include in-place
 # training, which has no fixed teacher, and the block `sequential`, whose
 # teacher is another one. Asked last: other losses, the recipes as published,
-# more that is frozen, `parallel`, grow-shrink, and the claims on teachers and
-# classifiers.
+# more that is frozen, `parallel`, grow-shrink, and claims 1 and 2 of means.py.
 _base_ = '../_base_/means.py'
 
 arms = dict(
