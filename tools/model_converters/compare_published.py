@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from reducenet_mm.engine.launch import usage_errors
+from reducenet_mm.experiments.checks import checked_int
 from reducenet_mm.experiments.published_parity import (
     compare_published,
     largest_difference,
@@ -50,6 +51,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='folder of folders of images of one size, one for each class in '
         'alphabetical order; default: random inputs only',
     )
+    parser.add_argument(
+        '--every',
+        metavar='N',
+        type=int,
+        default=1,
+        help='take only every N-th image, as double precision is slow; '
+        'default: 1',
+    )
     parser.add_argument('--out', metavar='FILE', help='JSON file to write')
     return parser.parse_args(argv)
 
@@ -80,9 +89,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     with usage_errors(PROG):
         if args.out:
             check_folder(Path(args.out).parent)
+        checked_int('--every', args.every, 1)
         code = load_code(args.code)
         found = [
-            compare_published(code, path, args.images)
+            compare_published(code, path, args.images, args.every)
             for path in args.checkpoints
         ]
     rows = table(found)
