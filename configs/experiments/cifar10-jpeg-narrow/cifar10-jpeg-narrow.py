@@ -97,6 +97,11 @@ later_comparisons = [
         )
     ],
     ('plain_double', 'plain_matched'),
+    ('teacher_e8', 'plain_double'),
+    # Without what the teacher has cost: as many epochs.
+    ('soft_e8', 'plain'),
+    ('fresh_e8', 'plain'),
+    ('soft_only', 'plain'),
     ('june', 'inherit'),
     ('classifier_only', 'inherit'),
     ('teacher_parallel', 'plain_matched'),
