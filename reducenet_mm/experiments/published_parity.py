@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
-from collections.abc import Mapping
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +21,7 @@ from torchvision.transforms import PILToTensor
 
 from reducenet_mm.compat.published_keys import PublishedNetwork, unwrap
 from reducenet_mm.engine.preflight import no_side_effects
+from reducenet_mm.export.parity import largest_difference
 from reducenet_mm.export.published import convert_published
 from reducenet_mm.files import sha256_file
 
@@ -72,7 +72,8 @@ def compare_published(
 ) -> dict[str, Any]:
     """Compare logits of a published network and of the converted one.
 
-    In double precision, so that what differs is not rounding.
+    In double precision, so that what differs is not rounding. Inputs are
+    ``(N, 3, H, W)``, the random ones 32x32, and logits ``(N, classes)``.
 
     Args:
         code: See :func:`load_code`.
@@ -83,7 +84,8 @@ def compare_published(
 
     Returns:
         ``checkpoint``, ``sha256`` and ``network`` (what was found);
-        ``max_difference`` of logits by ``random`` and ``images``; and of
+        ``max_difference`` of logits by ``random`` and ``images``, relative
+        to the largest logit (NaN if one is no finite number); and of
         images how many there are (``images``) and how many are classified
         rightly (``right``) by ``published`` and ``ours``.
 
@@ -114,7 +116,7 @@ def compare_published(
         ),
     )
     with torch.no_grad():
-        apart = {'random': _apart(published(noise), ours(noise))}
+        apart = {'random': largest_difference(published(noise), ours(noise))}
         if dataset is not None:
             if len(dataset.classes) != found.num_classes:
                 raise ValueError(
@@ -126,12 +128,6 @@ def compare_published(
             apart['images'], right = _on_images(published, ours, taken)
             result.update(images=len(taken), right=right)
     return dict(result, max_difference=apart)
-
-
-def largest_difference(result: Mapping[str, Any]) -> float:
-    """Return the largest that was found for a checkpoint; NaN if one is."""
-    found = list(result['max_difference'].values())
-    return float(torch.tensor(found, dtype=torch.float64).max())
 
 
 def _read_images(folder: str | Path) -> ImageFolder:
@@ -173,11 +169,6 @@ def _build_published(
     return network.double().eval()
 
 
-def _apart(one: Tensor, other: Tensor) -> float:
-    """Return the largest difference; NaN if there is one."""
-    return float((one - other).abs().max())
-
-
 def _on_images(
     published: nn.Module, ours: Any, dataset: Dataset
 ) -> tuple[float, dict[str, int]]:
@@ -186,15 +177,17 @@ def _on_images(
     Ours gets the pixels through the converted config's preprocessor, the
     published network as its training did: from 0 to 1.
     """
-    apart = []
-    right = dict.fromkeys(('published', 'ours'), 0)
-    for pixels, labels in DataLoader(dataset, BATCH):
+    logits: dict[str, list[Tensor]] = dict(published=[], ours=[])
+    labels = []
+    for pixels, numbers in DataLoader(dataset, BATCH):
         batch = ours.data_preprocessor(dict(inputs=pixels))['inputs']
-        logits = dict(
-            published=published(pixels.double() / 255),
-            ours=ours(batch.double()),
-        )
-        apart.append(_apart(logits['published'], logits['ours']))
-        for name, values in logits.items():
-            right[name] += int((values.argmax(1) == labels).sum())
-    return float(torch.tensor(apart, dtype=torch.float64).max()), right
+        logits['published'].append(published(pixels.double() / 255))
+        logits['ours'].append(ours(batch.double()))
+        labels.append(numbers)
+    answers = {name: torch.cat(parts) for name, parts in logits.items()}
+    right = {
+        name: int((answer.argmax(1) == torch.cat(labels)).sum())
+        for name, answer in answers.items()
+    }
+    apart = largest_difference(answers['published'], answers['ours'])
+    return apart, right

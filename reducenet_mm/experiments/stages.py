@@ -167,10 +167,9 @@ def _check_metric(pipeline: Pipeline, one: Finished) -> None:
     """Refuse a metric that a validated run has not logged."""
     cfg, metric = one.run.cfg, pipeline.metric
     interval = cfg.train_cfg.get('val_interval', 1)
-    # An empty val_cfg is one.
-    validated = cfg.get('val_cfg') is not None
-    validated = validated and interval <= one.trained_epochs
-    if validated and not validation_curve(one.run.work_dir, metric):
+    if cfg.get('val_cfg') is None or interval > one.trained_epochs:
+        return  # never validated; an empty val_cfg is one
+    if not validation_curve(one.run.work_dir, metric):
         raise RunFailed(
             f'{one.run.name} has logged no {metric!r} (`metric` of the '
             'pipeline config). Set it to one of those in its log, as '

@@ -29,7 +29,7 @@ PACK = dict(type='mmpretrain.PackInputs')
 
 @TRANSFORMS.register_module()
 class ShrinkByChance(mmcv_transforms.Resize):
-    """A subclass of a fixed step, which draws."""
+    """A subclass of a fixed step, which might draw."""
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from PIL import Image
 from tests.published import Published
 
 CODE = """
-from torch import nn
 from tests.published import Published
 
 BasicBlock = None
@@ -100,7 +99,7 @@ def test_other_outputs_are_told_by_the_status(
     checkpoints: list[str], compare: Callable, tmp_path: Path
 ) -> None:
     out = tmp_path / 'found.json'
-    wanted = r'differ: scaler1\.pth by 1e-08, scaler0\.pth by 1e-08'
+    wanted = r'differ: scaler1\.pth by \[\d.*e-0[789]\], scaler0\.pth by'
     with pytest.raises(SystemExit, match=wanted):
         compare(
             [write_code(tmp_path, '1e-8'), *checkpoints, '--out', str(out)]
@@ -114,7 +113,7 @@ def test_what_is_no_number_is_not_equal(
     state = torch.load(checkpoints[1], weights_only=True)
     state['linear.bias'] += torch.nan
     torch.save(state, checkpoints[1])
-    with pytest.raises(SystemExit, match=r'differ: scaler0\.pth by nan$'):
+    with pytest.raises(SystemExit, match=r'differ: scaler0\.pth by \[nan\]$'):
         compare([write_code(tmp_path), *checkpoints])
 
 

@@ -18,19 +18,19 @@ arms = dict(
     soft_double=dict(
         _base_.arms['soft_e8'], match='soft_e8', times=2, control=None
     ),
-    soft_only=_base_.arms['soft_only'],
-    inherit=_base_.arms['inherit'],
-    soft_features=_base_.arms['soft_features'],
-    linear=_base_.arms['linear'],
-    learned_mask=_base_.arms['learned_mask'],
-    soft_again=_base_.arms['soft_again'],
-    lora_kxk=_base_.arms['lora_kxk'],
-    inplace=_base_.arms['inplace'],
-    teacher_sequential=_base_.arms['teacher_sequential'],
-    new_conv=_base_.arms['new_conv'],
     **{
         name: _base_.arms[name]
         for name in (
+            'soft_only',
+            'inherit',
+            'soft_features',
+            'linear',
+            'learned_mask',
+            'soft_again',
+            'lora_kxk',
+            'inplace',
+            'teacher_sequential',
+            'new_conv',
             'dkd',
             'dist',
             'features',
@@ -66,36 +66,17 @@ later_comparisons = [
     ('soft_double', 'soft_e8'),
     ('soft_double', 'plain_matched'),
     ('soft_only', 'fresh_e8'),
-    ('soft_only', 'soft_e8'),
-    ('inherit', 'soft_e8'),
-    ('soft_features', 'soft_e8'),
-    ('linear', 'soft_e8'),
+    *[
+        (name, 'soft_e8')
+        for name, arm in arms.items()
+        if name not in ('_delete_', 'soft_e8', 'fresh_e8')
+        and arm.get('control') == 'plain_matched'
+    ],
     ('linear', 'learned_mask'),
-    ('learned_mask', 'soft_e8'),
     ('lora_kxk', 'soft_double'),
     ('lora_kxk', 'soft_again'),
     ('soft_again', 'soft_double'),
-    ('inplace', 'soft_e8'),
-    ('new_conv', 'soft_e8'),
     ('teacher_sequential', 'plain_matched'),
-    *[
-        (name, 'soft_e8')
-        for name in (
-            'dkd',
-            'dist',
-            'features',
-            'attention',
-            'june',
-            'classifier_only',
-            'head',
-            'keep_classifier',
-            'main_conv',
-            'parallel',
-            'grow_shrink',
-            'soft_e2',
-            'soft_e4',
-        )
-    ],
     ('plain_double', 'plain_matched'),
     ('teacher_e8', 'plain_double'),
     # Without what the teacher has cost: as many epochs.
