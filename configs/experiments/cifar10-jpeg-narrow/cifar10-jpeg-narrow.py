@@ -4,60 +4,15 @@
 # and that the plain network gains little more. Does a student gain from it, in
 # the supernet and as a network of its own? And, which was asked when these had
 # been run: does one that trains for several times as long, or that gets what
-# the teacher knows in other ways, one of each kind? They include in-place
-# training, which has no fixed teacher, and the block `sequential`, whose
-# teacher is another one. Asked last: other losses, the recipes as published,
-# more that is frozen, `parallel`, grow-shrink, and claims 1 and 2 of means.py.
+# the teacher knows in other ways, first one of each kind, at last every one of
+# means.py?
 _base_ = '../_base_/means.py'
 
 arms = dict(
-    _delete_=True,
-    teacher_e8=_base_.arms['teacher_e8'],
-    soft_e8=_base_.arms['soft_e8'],
-    fresh_e8=_base_.arms['fresh_e8'],
     soft_double=dict(
         _base_.arms['soft_e8'], match='soft_e8', times=2, control=None
     ),
-    **{
-        name: _base_.arms[name]
-        for name in (
-            'soft_only',
-            'inherit',
-            'soft_features',
-            'linear',
-            'learned_mask',
-            'soft_again',
-            'lora_kxk',
-            'inplace',
-            'teacher_sequential',
-            'new_conv',
-            'dkd',
-            'dist',
-            'features',
-            'attention',
-            'june',
-            'classifier_only',
-            'head',
-            'keep_classifier',
-            'main_conv',
-            'teacher_parallel',
-            'parallel',
-            'teacher_e2',
-            'teacher_e4',
-            'soft_e2',
-            'soft_e4',
-            'plain',
-            'grown',
-            'grow_shrink',
-            'head_of_teacher',
-            'plain_elsewhere',
-            'head_of_plain',
-            'head_of_random',
-        )
-    },
     plain_half=dict(_base_.arms['plain_double'], times=0.5),
-    plain_matched=_base_.arms['plain_matched'],
-    plain_double=_base_.arms['plain_double'],
 )
 
 comparisons = [('soft_e8', 'fresh_e8'), ('teacher_e8', 'plain_matched')]
@@ -68,7 +23,7 @@ later_comparisons = [
     ('soft_only', 'fresh_e8'),
     *[
         (name, 'soft_e8')
-        for name, arm in arms.items()
+        for name, arm in _base_.arms.items()
         if name not in ('_delete_', 'soft_e8', 'fresh_e8')
         and arm.get('control') == 'plain_matched'
     ],
@@ -93,6 +48,30 @@ later_comparisons = [
     ('head_of_teacher', 'head_of_plain'),
     ('head_of_teacher', 'head_of_random'),
     ('head_of_random', 'head_of_plain'),
+    # Asked last, before any of these arms had run.
+    ('lora_weight', 'soft_again'),
+    ('lora_1x1', 'soft_again'),
+    ('lora_act', 'lora_kxk'),
+    *[
+        (name, control)
+        for control in ('plain_matched', 'soft_e8')
+        for name in (
+            'cosine',
+            'step',
+            'branches_train',
+            'recalibrated',
+            'inherited_norms',
+        )
+    ],
+    ('sequential_merged', 'plain_matched'),
+    ('sequential_linear', 'sequential_merged'),
+    ('new_conv_fresh', 'new_conv'),
+    ('soft_only', 'soft_elsewhere'),
+    ('inherit', 'plain_restart'),
+    ('soft_e8', 'plain_restart'),
+    ('wide', 'plain_matched'),
+    ('wide', 'teacher_e8'),
+    ('teacher_e2', 'teacher_e1'),
 ]
 
 # Saturated is what gains nothing from half of the students' cost to all of it;
