@@ -8,7 +8,7 @@ activations and the losses' element-wise work are not.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,21 @@ from reducenet_mm.models.supernet import set_gates, ungraft
 
 COUNTED = 'convolutions and linear layers'
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What an epoch of a config goes through.
+
+    Attributes:
+        batch: Its first batch, as the data loader yields it.
+        images: Images that it trains on.
+        iterations: Its optimizer steps.
+    """
+
+    batch: Any
+    images: int
+    iterations: int
 
 
 @dataclass(frozen=True)
@@ -153,30 +168,54 @@ def deployed_model(cfg: Config) -> nn.Module:
     return build_model(cfg)
 
 
-def measure_training(cfg: Config) -> TrainingCost:
+def read_training_data(cfg: Config) -> TrainingData:
+    """Build the training data of ``cfg`` and read the first batch.
+
+    It depends on ``train_dataloader`` and ``default_scope`` alone. Listing
+    the images of a folder may take long; configs that share them can share
+    what is returned.
+
+    Raises:
+        FileNotFoundError: If they are not there.
+    """
+    with no_side_effects():
+        loader = _build_loader(cfg, 'train_dataloader')
+        batch = next(iter(loader))
+    images = len(loader.sampler)  # type: ignore[arg-type]
+    if loader.drop_last:
+        images = len(loader) * (loader.batch_size or 1)
+    return TrainingData(batch, images, iterations=len(loader))
+
+
+def measure_training(
+    cfg: Config,
+    read: Callable[[Config], TrainingData] = read_training_data,
+) -> TrainingCost:
     """Build what ``cfg`` trains and count one step on its first batch.
 
     Args:
         cfg: A training config without a ``teacher_ckpt``; left unchanged.
+        read: Reads its training data, which are left unchanged. Defaults to
+            :func:`read_training_data`.
 
     Raises:
         ValueError: As :func:`build_model`; likewise ``FileNotFoundError``.
     """
     model = build_model(cfg)
+    data = read(cfg)
     with no_side_effects():
-        loader = _build_loader(cfg, 'train_dataloader')
-        data = model.data_preprocessor(next(iter(loader)), training=True)
-        inputs = data['inputs']
-        batch = (inputs, data['data_samples'])
+        raw = copy.deepcopy(data.batch)
+        preprocessed = model.data_preprocessor(raw, training=True)
+        inputs = preprocessed['inputs']
+        batch = (inputs, preprocessed['data_samples'])
         student = step_multiply_adds(model, *batch)
-        count = student + _annealing(cfg, model, batch, len(loader), student)
-    images = len(loader.sampler)  # type: ignore[arg-type]
-    if loader.drop_last:
-        images = len(loader) * (loader.batch_size or 1)
+        count = student + _annealing(
+            cfg, model, batch, data.iterations, student
+        )
     return TrainingCost(
         per_image=count / len(inputs),
-        images_per_epoch=images,
-        iterations_per_epoch=len(loader),
+        images_per_epoch=data.images,
+        iterations_per_epoch=data.iterations,
         input_shape=tuple(inputs.shape[1:]),
     )
 

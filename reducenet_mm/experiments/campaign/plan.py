@@ -14,18 +14,12 @@ from reducenet_mm.engine.launch import read_config
 
 from ..budget import matched_epochs, restart_periods, schedule_options
 from ..checks import errors_of
-from ..cost import (
-    NetworkSize,
-    TrainingCost,
-    deployed_model,
-    fading_hooks,
-    measure_training,
-    network_size,
-)
+from ..cost import NetworkSize, TrainingCost, fading_hooks
 from ..plan import check_checkpoints, run_epochs
 from ..records import content_hash
 from .arms import Arm, in_order, needed_arms
 from .config import DEFAULT_METRIC, Campaign
+from .meter import Meter
 
 
 @dataclass(frozen=True)
@@ -124,10 +118,10 @@ def plan_arms(campaign: Campaign) -> dict[str, PlannedArm]:
         ValueError: If an arm's config cannot take part as it is meant to.
     """
     planned: dict[str, PlannedArm] = {}
-    measured: dict[str, tuple[TrainingCost, NetworkSize]] = {}
+    meter = Meter()
     for arm in in_order(campaign.arms):
         with errors_of(f'arms.{arm.name}', arm.config):
-            planned[arm.name] = _plan(arm, campaign, planned, measured)
+            planned[arm.name] = _plan(arm, campaign, planned, meter)
     return {name: planned[name] for name in campaign.arms}
 
 
@@ -166,7 +160,7 @@ def _plan(
     arm: Arm,
     campaign: Campaign,
     planned: Mapping[str, PlannedArm],
-    measured: dict[str, tuple[TrainingCost, NetworkSize]],
+    meter: Meter,
 ) -> PlannedArm:
     options = dict(arm.options)
     cfg = _merged(arm, options)
@@ -174,7 +168,7 @@ def _plan(
     if arm.epochs is not None:  # which a schedule may be a part of
         options.update(schedule_options(cfg, [arm.epochs]))
         cfg = _merged(arm, options)
-    cost, size = _measure(cfg, measured)
+    cost, size = meter.measure(cfg)
     needed = sum(
         planned[name].own_multiply_adds
         for name in needed_arms(campaign.arms, arm.name)
@@ -240,24 +234,3 @@ def _merged(arm: Arm, options: Mapping[str, Any]) -> Config:
     """Return an arm's config; what it needs is not there yet: None."""
     unset = dict.fromkeys(arm.needs)
     return read_config(str(arm.config), {**options, **unset})
-
-
-def _measure(
-    cfg: Config, measured: dict[str, tuple[TrainingCost, NetworkSize]]
-) -> tuple[TrainingCost, NetworkSize]:
-    """Measure an arm, or take what was measured of the same training."""
-    fields = (
-        'model',
-        'data_preprocessor',
-        'train_dataloader',
-        'optim_wrapper',
-        'custom_hooks',  # a scaler's schedule, and how long it takes
-        'train_cfg',
-    )
-    content = cfg.to_dict()
-    key = content_hash({name: content.get(name) for name in fields})
-    if key not in measured:
-        cost = measure_training(cfg)
-        size = network_size(deployed_model(cfg), cost.input_shape)
-        measured[key] = cost, size
-    return measured[key]
