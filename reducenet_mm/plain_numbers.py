@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -16,6 +16,15 @@ def is_number(value: object) -> TypeGuard[int | float]:
 def is_whole(value: object) -> TypeGuard[int]:
     """Return whether ``value`` is an int, and no bool."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def checked_int(key: str, value: Any, least: int) -> int:
+    """Return ``value``; ``ValueError`` unless it is an int >= ``least``."""
+    if not is_whole(value) or value < least:
+        raise ValueError(
+            f'`{key}` must be an integer >= {least}, got {value!r}.'
+        )
+    return value
 
 
 def as_number(value: object) -> float | None:

@@ -21,8 +21,8 @@ from reducenet_mm.experiments.campaign.config import read_campaign
 from reducenet_mm.experiments.campaign.crew import Settings, start_server
 from reducenet_mm.experiments.campaign.ledger import RESULTS, Ledger
 from reducenet_mm.experiments.campaign.plan import plan_arms, plan_cells
-from reducenet_mm.experiments.checks import checked_int
 from reducenet_mm.experiments.processes import WorkDirBusy
+from reducenet_mm.plain_numbers import checked_int
 
 INTERRUPTED = 130
 

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reducenet_mm.plain_numbers import is_whole
-
 
 def check_keys(where: str, item: Mapping[str, Any], known: set[str]) -> None:
     """Raise ``ValueError`` if ``item`` has a key that is not ``known``."""
@@ -53,15 +51,6 @@ def checked_config(
             f'the {kind} config {source}).'
         )
     return path
-
-
-def checked_int(key: str, value: Any, least: int) -> int:
-    """Return ``value``; ``ValueError`` unless it is an int >= ``least``."""
-    if not is_whole(value) or value < least:
-        raise ValueError(
-            f'`{key}` must be an integer >= {least}, got {value!r}.'
-        )
-    return value
 
 
 @contextmanager

@@ -186,7 +186,8 @@ def _count_modules(
             ours[path[len(root) + 1 :]] = sum(counts.values()) // 2
     analyzer = FlopAnalyzer(network, (images,))
     analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    theirs = analyzer.tracer_warnings('none').by_module()
+    with torch.no_grad():  # nor is anything checkpointed (with_cp)
+        theirs = analyzer.tracer_warnings('none').by_module()
     return {
         name: Complexity(0, ours.get(name, 0), int(theirs[name]))
         for name, _ in network.named_modules()

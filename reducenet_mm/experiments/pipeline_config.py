@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from reducenet_mm.engine.launch import read_config
+from reducenet_mm.plain_numbers import checked_int
 
-from .checks import check_entry, check_keys, checked_config, checked_int
+from .checks import check_entry, check_keys, checked_config
 from .saturation import Until
 
 PIPELINE_KEYS = {

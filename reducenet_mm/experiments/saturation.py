@@ -13,9 +13,9 @@ from typing import Any
 
 from mmengine.config import Config
 
-from reducenet_mm.plain_numbers import is_number
+from reducenet_mm.plain_numbers import checked_int, is_number
 
-from .checks import check_keys, checked_int
+from .checks import check_keys
 from .cost import fading_hooks
 
 ROUNDING = 1e-9

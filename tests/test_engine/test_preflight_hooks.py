@@ -94,7 +94,7 @@ REFUSED = {
     'wrong name': (
         student(),
         "dict(type='ScalerScheduleHok')",
-        "custom_hooks.0.type='ScalerScheduleHok' is not a registered hook",
+        "custom_hooks.0.type='ScalerScheduleHok' is no registered hook",
     ),
     'wrong setting': (
         student(),

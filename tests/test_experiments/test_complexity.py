@@ -95,6 +95,15 @@ def test_parts_by_hand() -> None:
         assert parts['classifier'] == Complexity(650, 640, 640 + 256)
 
 
+def test_checkpointing_changes_no_count() -> None:
+    cfg = digits('reducenet8-w16-e4_digits_teacher')
+    plain = measure_complexity(build_networks(cfg)['teacher'], (1, 8, 8))
+    cfg.model.backbone.with_cp = True
+    network = build_networks(cfg)['teacher']
+    assert measure_complexity(network, (1, 8, 8)) == plain
+    assert total(plain).multiply_adds == 2_139_776
+
+
 def test_a_distillation_has_the_networks_of_its_classifier() -> None:
     found = [
         [

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from reducenet_mm.engine.launch import usage_errors
-from reducenet_mm.experiments.checks import checked_int
 from reducenet_mm.experiments.published_parity import (
     compare_published,
     load_code,
 )
 from reducenet_mm.experiments.results import versions
 from reducenet_mm.files import check_folder, sha256_file, write_json
+from reducenet_mm.plain_numbers import checked_int
 
 PROG = 'compare_published.py'
 TOLERANCE = 1e-9  # in double precision

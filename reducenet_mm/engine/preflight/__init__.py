@@ -21,11 +21,13 @@ from .hooks import check_hooks, hooks_with
 from .model_keys import accepted_keys, check_model_keys, walk_model
 from .resuming import forget_missing_inputs
 from .schedule import schedule_warning
+from .sections import check_beside_model
 from .side_effects import no_side_effects
 
 __all__ = [
     'accepted_keys',
     'build_model',
+    'check_beside_model',
     'check_checkpoint',
     'check_config',
     'check_data_paths',
@@ -61,14 +63,16 @@ def check_config(
         The model, on the CPU.
 
     Raises:
-        ValueError: If a key or a value inside ``model`` is wrong, a
-            checkpoint does not fit, or a metric needs more classes.
+        ValueError: If a key or a value inside ``model`` is wrong, a type or
+            a count beside it, a checkpoint does not fit, or a metric needs
+            more classes.
         TypeError: If a value inside ``model`` has the wrong type.
         FileNotFoundError: If data or a checkpoint is not there.
     """
     with no_side_effects():
         nodes = walk_model(cfg)
         check_model_keys(nodes)
+        check_beside_model(cfg, loaders)
         for field in loaders:
             check_data_paths(cfg, field)
         model = build_model(cfg, nodes, init_weights=init_weights)

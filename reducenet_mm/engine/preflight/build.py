@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import pickle
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from .model_keys import Node
+from reducenet_mm.models.roles import REGEX
+
+from .model_keys import Node, unknown_type
 
 _CONFIG_ERRORS = (
     AssertionError,
@@ -70,22 +71,11 @@ def _explain_build(
         # Some of mmcv's builders report the type that they found: None.
         named = (f'{node.cfg["type"]} is not', 'find None in registry')
         if node.target is None and any(text in str(error) for text in named):
-            return ValueError(_unknown_type(node))
+            return ValueError(
+                unknown_type(node.key, node.cfg['type'], node.scope, MODELS)
+            )
     key = _failing_key(error, nodes)
     return _with_key(error, key or _repeated_key(error, model_cfg))
-
-
-def _unknown_type(node: Node) -> str:
-    name = str(node.cfg['type'])
-    with MODELS.switch_scope_and_registry(node.scope) as registry:
-        known = {*registry.module_dict, *MODELS.module_dict}
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f'Did you mean {near[0]!r}? ' if near else ''
-    return (
-        f'{node.key}.type={name!r} is not registered in scope '
-        f'{node.scope!r}. {hint}If it is your own class, import its module '
-        "with custom_imports; if another toolbox's, say which by `_scope_`."
-    )
 
 
 def _failing_key(error: Exception, nodes: Sequence[Node]) -> str | None:
@@ -106,7 +96,8 @@ def _failing_key(error: Exception, nodes: Sequence[Node]) -> str | None:
 def _repeated_key(error: Exception, model_cfg: Mapping) -> str:
     """Return the key whose value, say a path, is repeated by the error."""
     for key, value in _strings(model_cfg, 'model'):
-        if value in str(error) and ('/' in value or '.' in value):
+        is_path = '/' in value or '.' in value
+        if is_path and not value.startswith(REGEX) and value in str(error):
             return key
     return 'model'
 

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import HOOKS, DefaultScope
 from torch import nn
 
-from .model_keys import resolve
+from .model_keys import resolve, unknown_type
 
 
 def check_hooks(cfg: Config, model: nn.Module) -> None:
@@ -83,10 +83,7 @@ def _class_of(entry: Any, key: str, scope: str) -> Any:
     kind = entry.get('type')
     found = resolve(kind, entry.get('_scope_', scope), (HOOKS,))
     if found is None:
-        raise ValueError(
-            f'{key}.type={kind!r} is not a registered hook. If it is your '
-            'own class, import its module with custom_imports.'
-        )
+        raise ValueError(unknown_type(key, kind, scope, HOOKS))
     return found
 
 

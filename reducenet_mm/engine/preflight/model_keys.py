@@ -109,6 +109,28 @@ def resolve(
     return None
 
 
+def unknown_type(
+    key: str, name: Any, scope: str | None, root: Registry
+) -> str:
+    """Say that ``key.type=name`` means nothing, and what may be meant.
+
+    Args:
+        key: Where the dict stands whose ``type`` it is.
+        name: Its ``type``.
+        scope: The scope that was searched, ``None`` for the current one.
+        root: The root registry that was searched.
+    """
+    with root.switch_scope_and_registry(scope) as registry:
+        known = {*registry.module_dict, *root.module_dict}
+    near = difflib.get_close_matches(str(name), known, n=1)
+    hint = f'Did you mean {near[0]!r}? ' if near else ''
+    return (
+        f'{key}.type={name!r} is no registered {root.name}, in scope '
+        f'{scope!r}. {hint}If it is your own class, import its module with '
+        "custom_imports; if another toolbox's, say which by `_scope_`."
+    )
+
+
 def registered_name(
     target: Any, scope: str | None, registries: Sequence[Registry]
 ) -> str | None:

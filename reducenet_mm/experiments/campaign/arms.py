@@ -10,9 +10,9 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from reducenet_mm.plain_numbers import is_number
+from reducenet_mm.plain_numbers import checked_int, is_number
 
-from ..checks import check_entry, checked_config, checked_int
+from ..checks import check_entry, checked_config
 from ..pipeline_config import flatten
 from .taken import Files, taken_options
 

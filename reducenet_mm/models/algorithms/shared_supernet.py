@@ -107,6 +107,18 @@ class SharedSupernet(BaseAlgorithm):
         """
         return self.architecture.extract_feat(*args, **options)
 
+    def get_layer_depth(self, param_name: str) -> tuple[int, int]:
+        """Return the layer of a parameter, for rates that fall by layer.
+
+        Args:
+            param_name: Of a parameter of this algorithm.
+
+        Returns:
+            Its layer and the number of layers, as the architecture says.
+        """
+        inner = param_name.removeprefix('architecture.')
+        return self.architecture.get_layer_depth(inner)
+
     def _forward(self, inputs: Tensor, data_samples: Any = None) -> Any:
         return self._answer(inputs, data_samples, 'tensor')
 
