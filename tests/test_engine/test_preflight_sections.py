@@ -96,6 +96,7 @@ def test_all_that_mmengine_can_build_passes() -> None:
         cfg.optim_wrapper = dict(optimizer=dict(type=SGD, lr=0.1))
         cfg.param_scheduler = None
         cfg.train_dataloader.batch_size = None
+        cfg.train_cfg.val_interval = 1e9
         cfg.train_dataloader.sampler.type = OwnSampler
         check(cfg)
         cfg.val_evaluator = Evaluator([])

@@ -24,11 +24,11 @@ from mmengine.registry import (
 )
 
 from reducenet_mm.datasets import SeededSampler, SeedSample
-from reducenet_mm.plain_numbers import checked_int
+from reducenet_mm.plain_numbers import checked_int, is_number
 
 from .model_keys import resolve, unknown_type
 
-_COUNTS = ('batch_size', 'max_epochs', 'max_iters', 'val_interval')
+_LENGTHS = ('max_epochs', 'max_iters', 'val_interval')
 
 
 class _Entry(NamedTuple):
@@ -54,8 +54,8 @@ def check_beside_model(cfg: Config, loaders: Sequence[str]) -> None:
             optimizes is checked beside ``train_dataloader`` only.
 
     Raises:
-        ValueError: If a ``type`` is not registered, a count is no integer
-            of at least 1, or ``SeedSample`` will not be told any seeds.
+        ValueError: If a ``type`` is not registered, a batch or a training
+            has no length, or ``SeedSample`` will not be told any seeds.
     """
     scope = cfg.get('default_scope')
     for key, value, root in _entries(cfg, loaders):
@@ -63,12 +63,11 @@ def check_beside_model(cfg: Config, loaders: Sequence[str]) -> None:
         within = value.get('_scope_', scope)
         if isinstance(kind, str) and resolve(kind, within, (root,)) is None:
             raise ValueError(unknown_type(key, kind, within, root))
-    for section in [*loaders, *map(_loop_of, loaders)]:
-        for name in _COUNTS:
-            count = (cfg.get(section) or {}).get(name)
-            if count is not None:
-                checked_int(f'{section}.{name}', count, 1)
     for field in loaders:
+        size = (cfg.get(field) or {}).get('batch_size')
+        if size is not None:
+            checked_int(f'{field}.batch_size', size, 1)
+        _check_lengths(cfg, _loop_of(field))
         _check_seeds(cfg, field)
 
 
@@ -131,6 +130,16 @@ def _each(value: Any, key: str, root: Registry) -> Iterator[_Entry]:
 
 def _loop_of(loader: str) -> str:
     return loader.replace('_dataloader', '_cfg')
+
+
+def _check_lengths(cfg: Config, loop: str) -> None:
+    for name in _LENGTHS:
+        value = (cfg.get(loop) or {}).get(name)
+        # MMEngine takes floats, such as 1e9 for never.
+        if value is not None and not (is_number(value) and value >= 1):
+            raise ValueError(
+                f'`{loop}.{name}` must be a number >= 1, got {value!r}.'
+            )
 
 
 def _check_seeds(cfg: Config, field: str) -> None:
