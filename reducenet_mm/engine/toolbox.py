@@ -22,6 +22,11 @@ TOOLBOXES = (
 """Packages whose parts are known by name wherever a plain config is read."""
 
 
+def default_scope(cfg: Config) -> str:
+    """Return the scope in which the Runner looks up what a config names."""
+    return cfg.get('default_scope') or 'mmengine'
+
+
 def scope_of(cfg: Config) -> str:
     """Return the scope of the network that ``cfg`` trains.
 

@@ -186,7 +186,7 @@ def _count_modules(
             ours[path[len(root) + 1 :]] = sum(counts.values()) // 2
     analyzer = FlopAnalyzer(network, (images,))
     analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    with torch.no_grad():  # nor is anything checkpointed (with_cp)
+    with torch.no_grad():  # else with_cp checkpoints, which it cannot trace
         theirs = analyzer.tracer_warnings('none').by_module()
     return {
         name: Complexity(0, ours.get(name, 0), int(theirs[name]))

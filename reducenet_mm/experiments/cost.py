@@ -27,11 +27,14 @@ from reducenet_mm.engine.preflight import (
     hooks_with,
     no_side_effects,
 )
+from reducenet_mm.engine.toolbox import default_scope
 from reducenet_mm.export.plain_model import plain_model_cfg
 from reducenet_mm.models.supernet import set_gates, ungraft
 
 COUNTED = 'convolutions and linear layers'
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+DATA_FIELDS = ('train_dataloader', 'default_scope', 'custom_imports')
+"""What :func:`read_training_data` depends on, top-level keys."""
 
 
 @dataclass(frozen=True)
@@ -171,9 +174,8 @@ def deployed_model(cfg: Config) -> nn.Module:
 def read_training_data(cfg: Config) -> TrainingData:
     """Build the training data of ``cfg`` and read the first batch.
 
-    It depends on ``train_dataloader`` and ``default_scope`` alone. Listing
-    the images of a folder may take long; configs that share them can share
-    what is returned.
+    Listing the images of a folder may take long; configs that share
+    ``DATA_FIELDS`` can share what is returned.
 
     Raises:
         FileNotFoundError: If they are not there.
@@ -276,6 +278,5 @@ def _build_loader(cfg: Config, field: str) -> DataLoader:
         num_workers=0, persistent_workers=False, pin_memory=False
     )
     loader_cfg.pop('prefetch_factor', None)
-    scope = cfg.get('default_scope') or 'mmengine'
-    with DefaultScope.overwrite_default_scope(scope):
+    with DefaultScope.overwrite_default_scope(default_scope(cfg)):
         return Runner.build_dataloader(loader_cfg, seed=0)

@@ -93,17 +93,14 @@ def set_scaler(model: nn.Module, value: float) -> None:
 
     Raises:
         ValueError: If ``value`` is outside [0, 1], ``model`` has no branch,
-            or it is a distillation, which has weights of its own for the
-            teacher, and ``value`` is not 0.
+            or a module of it objects: by its ``check_switchable``, as
+            algorithms have it.
     """
     view = View.of_scaler(value)
-    if value != 0 and any(hasattr(m, 'predict_view') for m in model.modules()):
-        raise ValueError(
-            f'set_scaler({type(model).__name__}, {value}) would put the '
-            "teacher's branches on the student's weights, which is neither "
-            'of them. A distillation keeps both: call its teacher(...), or '
-            "set its predict_view='teacher' to let it answer as the teacher."
-        )
+    for module in model.modules():
+        check = getattr(module, 'check_switchable', None)
+        if callable(check):
+            check(value)
     if next(hosts(model), None) is None:
         raise ValueError(
             f'{type(model).__name__} has no ReduceNet branch to switch '

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import Evaluator
 from mmengine.optim import OptimWrapper
 from torch.optim import SGD
 
 from reducenet_mm.datasets import SeededSampler
 from reducenet_mm.engine import preflight
-from reducenet_mm.registry import DATA_SAMPLERS
 
 DIGITS = Path(__file__).parents[2] / 'configs/reducenet/digits'
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -45,8 +44,10 @@ WRONG = {
     'val_cfg.type': ('ValLop', "mean 'ValLoop'"),
     'train_dataloader.batch_size': (0, '>= 1, got 0'),
     'val_dataloader.batch_size': ('8', ">= 1, got '8'"),
+    'optim_wrapper.constructor': ('Nope', 'optimizer wrapper constructor'),
     'train_cfg.max_epochs': (0, '>= 1, got 0'),
-    'train_cfg.val_interval': (0, '>= 1, got 0'),
+    'train_cfg.max_iters': (1.5, '>= 1, got 1.5'),
+    'train_cfg.val_interval': (0, 'cannot come every 0'),
 }
 
 
@@ -58,7 +59,7 @@ def test_what_is_wrong_is_named_by_its_key(key: str) -> None:
     with pytest.raises(ValueError) as error:
         check(cfg)
     assert key in str(error.value)
-    assert repr(value) in str(error.value)
+    assert f'{value!r}' in str(error.value)
     assert hint in str(error.value)
 
 
@@ -68,44 +69,58 @@ def test_it_may_stand_inside_lists_and_wrappers() -> None:
         check(cfg)
     wrong = dict(type='Digits', split='train', pipeline=[dict(type='Pack')])
     wrapped = dict(type='ConcatDataset', datasets=[wrong])
-    cfg = config(val_dataloader__dataset=wrapped)
-    cfg.val_dataloader.dataset._delete_ = True
+    cfg = config()
+    cfg.val_dataloader.dataset = ConfigDict(wrapped)
     key = r'val_dataloader\.dataset\.datasets\.0\.pipeline\.0\.type=.Pack.'
     with pytest.raises(ValueError, match=key):
         check(cfg)
 
 
-class OwnSampler(SeededSampler):
-    """A sampler that hands seeds on."""
-
-
 def test_all_that_mmengine_can_build_passes() -> None:
-    DATA_SAMPLERS.register_module(module=OwnSampler)
-    try:
-        cfg = config(
-            val_evaluator=dict(type='Evaluator', metrics=dict(type='Accuracy'))
-        )
-        cfg.optim_wrapper = dict(
-            type=OptimWrapper, optimizer=dict(type='torch.optim.SGD', lr=0.1)
-        )
-        cfg.param_scheduler = [
-            dict(type='mmengine.MultiStepLR', milestones=[])
-        ]
-        cfg.train_dataloader.sampler.type = 'OwnSampler'
+    cfg = config(
+        val_evaluator=dict(type='Evaluator', metrics=dict(type='Accuracy'))
+    )
+    cfg.optim_wrapper = dict(
+        type=OptimWrapper, optimizer=dict(type='torch.optim.SGD', lr=0.1)
+    )
+    cfg.param_scheduler = [dict(type='mmengine.MultiStepLR', milestones=[])]
+    check(cfg)
+    cfg.optim_wrapper = dict(
+        constructor='mmpretrain.LearningRateDecayOptimWrapperConstructor',
+        optimizer=dict(type=SGD, lr=0.1),
+    )
+    cfg.param_scheduler = None
+    cfg.train_dataloader.batch_size = None
+    cfg.train_cfg.update(val_interval=1e9, max_epochs=3.0)
+    check(cfg)
+    cfg.val_evaluator = Evaluator([])
+    cfg.train_dataloader.sampler = SeededSampler(range(9))
+    cfg.val_dataloader = cfg.val_evaluator = cfg.val_cfg = None
+    cfg.train_cfg.val_interval = 0
+    check(cfg)
+
+
+def test_a_scope_holds_for_all_that_is_inside() -> None:
+    cfg = config(default_scope='mmengine')
+    cfg.merge_from_dict({'model._scope_': 'mmpretrain'})
+    inner = dict(
+        type='Digits', split='val', pipeline=[dict(type='PackInputs')]
+    )
+    loader = dict(cfg.val_dataloader, dataset=inner, sampler=None)
+    cfg.val_evaluator = dict(
+        type='Evaluator', metrics=dict(type='mmpretrain.Accuracy')
+    )
+    cfg.val_dataloader = ConfigDict(loader)
+    with pytest.raises(ValueError, match='Digits.*in scope .mmengine.'):
+        check(cfg, ('val_dataloader',))
+    cfg.val_dataloader.dataset._scope_ = 'mmpretrain'
+    check(cfg, ('val_dataloader',))
+
+
+def test_a_toolbox_that_is_missing_is_named() -> None:
+    cfg = config(train_dataloader__dataset__type='nowhere.Digits')
+    with pytest.raises(ValueError, match="'nowhere' is not installed"):
         check(cfg)
-        cfg.optim_wrapper = dict(optimizer=dict(type=SGD, lr=0.1))
-        cfg.param_scheduler = None
-        cfg.train_dataloader.batch_size = None
-        cfg.train_cfg.val_interval = 1e9
-        cfg.train_dataloader.sampler.type = OwnSampler
-        check(cfg)
-        cfg.val_evaluator = Evaluator([])
-        cfg.optim_wrapper = dict(  # of several optimizers
-            constructor='Own', first=dict(optimizer=dict(type=SGD, lr=0.1))
-        )
-        check(cfg)
-    finally:
-        DATA_SAMPLERS.module_dict.pop('OwnSampler')
 
 
 def test_a_test_does_not_ask_how_the_network_was_trained() -> None:
@@ -123,5 +138,25 @@ def test_seeds_that_no_sampler_hands_on_are_refused(sampler: str) -> None:
     with pytest.raises(ValueError, match=key) as error:
         check(cfg)
     assert f"sampler.type='{sampler}'" in str(error.value)
+    assert "Set train_dataloader.sampler.type='Seed" in str(error.value)
     cfg.train_dataloader.dataset.pipeline = [CROP, dict(type='PackInputs')]
     check(cfg)
+
+
+def test_seeds_that_a_wrapper_swallows_are_refused() -> None:
+    cfg = config()
+    inner = cfg.train_dataloader.dataset
+    wrapped = dict(type='RepeatDataset', times=2, dataset=inner)
+    cfg.train_dataloader.dataset = ConfigDict(wrapped)
+    with pytest.raises(ValueError) as error:
+        check(cfg)
+    assert 'dataset.dataset.pipeline.0.type=' in str(error.value)
+    assert 'train_dataloader.dataset.type=' in str(error.value)
+    assert 'Leave the wrapper out' in str(error.value)
+
+
+def test_what_only_evaluates_is_told_to_leave_seeds_out() -> None:
+    cfg = config()
+    cfg.val_dataloader.dataset.pipeline.insert(0, dict(type='SeedSample'))
+    with pytest.raises(ValueError, match=r'hand them on\. Leave SeedSample'):
+        check(cfg)

@@ -60,6 +60,10 @@ def test_data_are_read_once_for_all_that_train_on_them() -> None:
     other = meter.measure(training(2, batch_size=100))[0]
     assert ListedDigits.listed == 2
     assert other.iterations_per_epoch == 10
+    own = training(2)
+    own.custom_imports = dict(imports=['reducenet_mm.datasets'])
+    assert meter.measure(own)[0] == costs[1]
+    assert ListedDigits.listed == 3
     alone = [measure_training(training(width)) for width in (1, 2, 4)]
     assert costs == alone
     assert len({cost.per_image for cost in costs}) == 3

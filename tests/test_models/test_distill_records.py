@@ -135,10 +135,15 @@ def test_learning_rates_by_layer_are_the_architectures(classifier_cfg):
 
 
 def test_a_distillation_is_not_switched_by_set_scaler(build, inplace):
-    for algorithm in (build(), inplace()):
-        before = [gated.scaler for _, gated in hosts(algorithm)]
+    for algorithm, advice in (
+        (build(), "predict_view='teacher'"),
+        (inplace(), "predict_view='teacher'"),
+        (build(distiller=None), 'the stage before'),
+    ):
         for model in (algorithm, nn.Sequential(algorithm)):
-            with pytest.raises(ValueError, match="predict_view='teacher'"):
+            with pytest.raises(ValueError, match=advice):
                 set_scaler(model, 1.0)
-        assert [gated.scaler for _, gated in hosts(algorithm)] == before
         set_scaler(algorithm, 0.0)
+        assert {host.scaler for _, host in hosts(algorithm)} == {0.0}
+        set_scaler(algorithm.architecture, 1.0)  # its parts are anyone's
+        assert {host.scaler for _, host in hosts(algorithm)} == {1.0}

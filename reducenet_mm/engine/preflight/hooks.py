@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import HOOKS, DefaultScope
 from torch import nn
 
+from ..toolbox import default_scope
 from .model_keys import resolve, unknown_type
 
 
@@ -56,16 +57,12 @@ def hooks_with(cfg: Config, method: str) -> Iterator[Any]:
     """
     for key, entry, kind in _classes(cfg):
         if hasattr(kind, method):
-            yield _build(entry, key, _scope(cfg))
-
-
-def _scope(cfg: Config) -> str:
-    return cfg.get('default_scope') or 'mmengine'
+            yield _build(entry, key, default_scope(cfg))
 
 
 def _classes(cfg: Config) -> Iterator[tuple[str, Any, type]]:
     for key, entry in _entries(cfg):
-        yield key, entry, _class_of(entry, key, _scope(cfg))
+        yield key, entry, _class_of(entry, key, default_scope(cfg))
 
 
 def _entries(cfg: Config) -> Iterator[tuple[str, Any]]:
@@ -80,8 +77,8 @@ def _entries(cfg: Config) -> Iterator[tuple[str, Any]]:
 def _class_of(entry: Any, key: str, scope: str) -> Any:
     if not isinstance(entry, Mapping):
         return type(entry)
-    kind = entry.get('type')
-    found = resolve(kind, entry.get('_scope_', scope), (HOOKS,))
+    kind, scope = entry.get('type'), entry.get('_scope_', scope)
+    found = resolve(kind, scope, (HOOKS,))
     if found is None:
         raise ValueError(unknown_type(key, kind, scope, HOOKS))
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import importlib.util
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -120,6 +121,9 @@ def unknown_type(
         scope: The scope that was searched, ``None`` for the current one.
         root: The root registry that was searched.
     """
+    package = str(name).partition('.')[0]
+    if package != name and importlib.util.find_spec(package) is None:
+        return f'{key}.type={name!r}: {package!r} is not installed.'
     with root.switch_scope_and_registry(scope) as registry:
         known = {*registry.module_dict, *root.module_dict}
     near = difflib.get_close_matches(str(name), known, n=1)
@@ -127,7 +131,8 @@ def unknown_type(
     return (
         f'{key}.type={name!r} is no registered {root.name}, in scope '
         f'{scope!r}. {hint}If it is your own class, import its module with '
-        "custom_imports; if another toolbox's, say which by `_scope_`."
+        "custom_imports; if another toolbox's, say which by `_scope_`. Some "
+        'need another package, which may be missing.'
     )
 
 

@@ -2,7 +2,9 @@
 """Check what stands beside ``model``: types, lengths, and where seeds go.
 
 MMEngine builds these one after the other, when the work dir is there, and
-says of some no more than that ``None`` cannot be called.
+says of some no more than that ``None`` cannot be called. Passed over are
+what has been built already, transforms inside others, and what is built for
+several optimizers.
 """
 
 from __future__ import annotations
@@ -11,24 +13,41 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mmengine.config import Config
+from mmengine.dataset import (
+    ClassBalancedDataset,
+    ConcatDataset,
+    DefaultSampler,
+    InfiniteSampler,
+    RepeatDataset,
+)
 from mmengine.registry import (
     DATA_SAMPLERS,
     DATASETS,
+    EVALUATOR,
     LOOPS,
     METRICS,
+    OPTIM_WRAPPER_CONSTRUCTORS,
     OPTIM_WRAPPERS,
     OPTIMIZERS,
     PARAM_SCHEDULERS,
     TRANSFORMS,
     Registry,
 )
+from mmpretrain.datasets import KFoldDataset, RepeatAugSampler
 
-from reducenet_mm.datasets import SeededSampler, SeedSample
+from reducenet_mm.datasets import SeedSample
 from reducenet_mm.plain_numbers import checked_int, is_number
 
+from ..toolbox import default_scope
 from .model_keys import resolve, unknown_type
 
-_LENGTHS = ('max_epochs', 'max_iters', 'val_interval')
+_OF_PLAIN_INDICES = (DefaultSampler, InfiniteSampler, RepeatAugSampler)
+_COMPUTES_INDICES = (
+    ClassBalancedDataset,
+    ConcatDataset,
+    KFoldDataset,
+    RepeatDataset,
+)
 
 
 class _Entry(NamedTuple):
@@ -38,11 +57,18 @@ class _Entry(NamedTuple):
         key: Where it stands.
         value: The dict.
         root: Of the registry that knows its ``type``.
+        scope: In force for it and what is inside.
     """
 
     key: str
     value: Mapping[str, Any]
     root: Registry
+    scope: str
+
+    @property
+    def target(self) -> Any:
+        """What its ``type`` means, ``None`` if nothing."""
+        return resolve(self.value.get('type'), self.scope, (self.root,))
 
 
 def check_beside_model(cfg: Config, loaders: Sequence[str]) -> None:
@@ -57,108 +83,147 @@ def check_beside_model(cfg: Config, loaders: Sequence[str]) -> None:
         ValueError: If a ``type`` is not registered, a batch or a training
             has no length, or ``SeedSample`` will not be told any seeds.
     """
-    scope = cfg.get('default_scope')
-    for key, value, root in _entries(cfg, loaders):
-        kind = value.get('type')
-        within = value.get('_scope_', scope)
-        if isinstance(kind, str) and resolve(kind, within, (root,)) is None:
-            raise ValueError(unknown_type(key, kind, within, root))
+    for entry in _entries(cfg, loaders):
+        kind = entry.value.get('type')
+        if isinstance(kind, str) and entry.target is None:
+            raise ValueError(
+                unknown_type(entry.key, kind, entry.scope, entry.root)
+            )
     for field in loaders:
-        size = (cfg.get(field) or {}).get('batch_size')
-        if size is not None:
-            checked_int(f'{field}.batch_size', size, 1)
-        _check_lengths(cfg, _loop_of(field))
+        loader = _settings(cfg.get(field))
+        if loader.get('batch_size') is not None:
+            checked_int(f'{field}.batch_size', loader['batch_size'], 1)
         _check_seeds(cfg, field)
+    if 'train_dataloader' in loaders:
+        _check_lengths(cfg)
 
 
 def _entries(cfg: Config, loaders: Sequence[str]) -> Iterator[_Entry]:
+    scope = default_scope(cfg)
     for field in loaders:
-        loader = cfg.get(field) or {}
-        for entry in _datasets(loader.get('dataset'), f'{field}.dataset'):
-            yield entry
-            yield from _steps(entry)
+        for dataset in _datasets(cfg, field):
+            yield dataset
+            yield from _steps(dataset)
+        loader = _settings(cfg.get(field))
         for name in ('sampler', 'batch_sampler'):
             key = f'{field}.{name}'
-            yield from _each(loader.get(name), key, DATA_SAMPLERS)
-        yield from _metrics(cfg, field.replace('_dataloader', '_evaluator'))
-        loop = _loop_of(field)
-        yield from _each(cfg.get(loop), loop, LOOPS)
+            yield from _each(loader.get(name), key, DATA_SAMPLERS, scope)
+        key = field.replace('_dataloader', '_evaluator')
+        if 'metrics' in _settings(cfg.get(key)):
+            for evaluator in _each(cfg[key], key, EVALUATOR, scope):
+                yield evaluator
+                yield from _inside(evaluator, 'metrics', METRICS)
+        else:
+            yield from _each(cfg.get(key), key, METRICS, scope)
+        key = field.replace('_dataloader', '_cfg')
+        yield from _each(cfg.get(key), key, LOOPS, scope)
     if 'train_dataloader' in loaders:
-        yield from _optimizing(cfg)
+        yield from _optimizing(cfg, scope)
 
 
-def _datasets(value: Any, key: str) -> Iterator[_Entry]:
-    """Yield a data set and those that it wraps, each after the wrapper."""
-    for entry in _each(value, key, DATASETS):
-        yield entry
+def _optimizing(cfg: Config, scope: str) -> Iterator[_Entry]:
+    key = 'optim_wrapper'
+    for wrapper in _each(cfg.get(key), key, OPTIM_WRAPPERS, scope):
+        yield wrapper
+        yield from _inside(wrapper, 'optimizer', OPTIMIZERS)
+        if 'constructor' in wrapper.value:
+            constructor = dict(type=wrapper.value['constructor'])
+            yield _Entry(
+                f'{key}.constructor',
+                constructor,
+                OPTIM_WRAPPER_CONSTRUCTORS,
+                wrapper.scope,
+            )
+    key = 'param_scheduler'
+    yield from _each(cfg.get(key), key, PARAM_SCHEDULERS, scope)
+
+
+def _datasets(cfg: Config, field: str) -> Iterator[_Entry]:
+    """Yield the data sets of a loader, each before those that it wraps."""
+    found = _settings(cfg.get(field)).get('dataset')
+    key = f'{field}.dataset'
+    yield from _wrapping(_each(found, key, DATASETS, default_scope(cfg)))
+
+
+def _wrapping(datasets: Iterator[_Entry]) -> Iterator[_Entry]:
+    for dataset in datasets:
+        yield dataset
         for name in ('dataset', 'datasets'):
-            inner = entry.value.get(name)
-            yield from _datasets(inner, f'{entry.key}.{name}')
+            yield from _wrapping(_inside(dataset, name, DATASETS))
 
 
 def _steps(dataset: _Entry) -> Iterator[_Entry]:
-    pipeline = dataset.value.get('pipeline')
-    return _each(pipeline, f'{dataset.key}.pipeline', TRANSFORMS)
+    return _inside(dataset, 'pipeline', TRANSFORMS)
 
 
-def _metrics(cfg: Config, key: str) -> Iterator[_Entry]:
-    value = cfg.get(key)
-    if isinstance(value, Mapping) and 'metrics' in value:  # an Evaluator
-        value, key = value['metrics'], f'{key}.metrics'
-    return _each(value, key, METRICS)
+def _inside(entry: _Entry, name: str, root: Registry) -> Iterator[_Entry]:
+    value = entry.value.get(name)
+    return _each(value, f'{entry.key}.{name}', root, entry.scope)
 
 
-def _optimizing(cfg: Config) -> Iterator[_Entry]:
-    wrapper = cfg.get('optim_wrapper')
-    yield from _each(wrapper, 'optim_wrapper', OPTIM_WRAPPERS)
-    if isinstance(wrapper, Mapping):
-        key = 'optim_wrapper.optimizer'
-        yield from _each(wrapper.get('optimizer'), key, OPTIMIZERS)
-    schedulers = cfg.get('param_scheduler')
-    yield from _each(schedulers, 'param_scheduler', PARAM_SCHEDULERS)
+def _each(
+    value: Any, key: str, root: Registry, scope: str
+) -> Iterator[_Entry]:
+    """Yield a dict, or those in a list."""
+    many = isinstance(value, (list, tuple))
+    for index, one in enumerate(value if many else [value]):
+        if isinstance(one, Mapping):
+            where = f'{key}.{index}' if many else key
+            yield _Entry(where, one, root, one.get('_scope_', scope))
 
 
-def _each(value: Any, key: str, root: Registry) -> Iterator[_Entry]:
-    """Yield the dicts of a dict or a list; what is built already has none."""
-    if isinstance(value, Mapping):
-        yield _Entry(key, value, root)
-    elif isinstance(value, (list, tuple)):
-        for index, one in enumerate(value):
-            if isinstance(one, Mapping):
-                yield _Entry(f'{key}.{index}', one, root)
+def _settings(value: Any) -> Mapping[str, Any]:
+    """Return a dict of settings, an empty one for what is built already."""
+    return value if isinstance(value, Mapping) else {}
 
 
-def _loop_of(loader: str) -> str:
-    return loader.replace('_dataloader', '_cfg')
-
-
-def _check_lengths(cfg: Config, loop: str) -> None:
-    for name in _LENGTHS:
-        value = (cfg.get(loop) or {}).get(name)
-        # MMEngine takes floats, such as 1e9 for never.
-        if value is not None and not (is_number(value) and value >= 1):
-            raise ValueError(
-                f'`{loop}.{name}` must be a number >= 1, got {value!r}.'
-            )
+def _check_lengths(cfg: Config) -> None:
+    """Refuse what MMEngine cannot count up to; it takes floats, as 1e9."""
+    loop = _settings(cfg.get('train_cfg'))
+    for name in ('max_epochs', 'max_iters'):
+        value = loop.get(name)
+        if value is None:
+            continue
+        whole = isinstance(value, float) and value.is_integer()
+        checked_int(f'train_cfg.{name}', int(value) if whole else value, 1)
+    value = loop.get('val_interval')
+    if is_number(value) and value == 0 and cfg.get('val_cfg') is not None:
+        raise ValueError(
+            'train_cfg.val_interval=0: validation cannot come every 0 '
+            'epochs. Set it to 1 or more, or val_cfg, val_dataloader and '
+            'val_evaluator to None for a training without validation.'
+        )
 
 
 def _check_seeds(cfg: Config, field: str) -> None:
-    """Refuse ``SeedSample`` behind a sampler that hands no seeds on."""
-    scope = cfg.get('default_scope')
-    loader = cfg.get(field) or {}
-    sampler = (loader.get('sampler') or {}).get('type')
-    kind = resolve(sampler, scope, (DATA_SAMPLERS,))
-    if not isinstance(kind, type) or issubclass(kind, SeededSampler):
-        return
-    for dataset in _datasets(loader.get('dataset'), f'{field}.dataset'):
-        for key, step, _ in _steps(dataset):
-            name = step.get('type')
-            found = resolve(name, scope, (TRANSFORMS,))
-            if isinstance(found, type) and issubclass(found, SeedSample):
-                raise ValueError(
-                    f'{key}.type={name!r} needs to know seed and epoch, and '
-                    f'{field}.sampler.type={sampler!r} does not hand them '
-                    f"on. Set {field}.sampler.type='SeededSampler', or leave "
-                    'SeedSample out: images are then augmented differently '
-                    'in each run.'
-                )
+    """Refuse ``SeedSample`` where no seeds reach it."""
+    sampler = _settings(_settings(cfg.get(field)).get('sampler')).get('type')
+    kind = resolve(sampler, default_scope(cfg), (DATA_SAMPLERS,))
+    wrapper: _Entry | None = None
+    for dataset in _datasets(cfg, field):
+        if dataset.target in _COMPUTES_INDICES:
+            wrapper = wrapper or dataset
+        for step in _steps(dataset):
+            if step.target is SeedSample and (
+                kind in _OF_PLAIN_INDICES or wrapper is not None
+            ):
+                raise ValueError(_no_seeds(field, step, sampler, wrapper))
+
+
+def _no_seeds(
+    field: str, step: _Entry, sampler: Any, wrapper: _Entry | None
+) -> str:
+    """Say why ``step``, a ``SeedSample``, is told no seeds, and what to do."""
+    reason = f'{field}.sampler.type={sampler!r} does not hand them on'
+    advice = f"Set {field}.sampler.type='SeededSampler', or leave"
+    if wrapper is not None:
+        kind = wrapper.value['type']
+        reason = f'{wrapper.key}.type={kind!r} computes indices of its own'
+        advice = 'Leave the wrapper out, or else'
+    if field != 'train_dataloader':
+        advice = 'Leave'
+    return (
+        f'{step.key}.type={step.value["type"]!r} needs to know seed and '
+        f'epoch, and {reason}. {advice} SeedSample out, which only what '
+        'trains reproducibly needs.'
+    )

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config
 
 from ..cost import (
+    DATA_FIELDS,
     NetworkSize,
     TrainingCost,
     TrainingData,
@@ -19,14 +20,13 @@ from ..cost import (
 from ..records import content_hash
 
 _OF_COST = (
+    *DATA_FIELDS,
     'model',
     'data_preprocessor',
-    'train_dataloader',
     'optim_wrapper',
     'custom_hooks',  # a scaler's schedule, and how long it takes
     'train_cfg',
 )
-_OF_DATA = ('train_dataloader', 'default_scope')
 
 
 class Meter:
@@ -54,7 +54,7 @@ class Meter:
         return self._measured[key]
 
     def _read(self, cfg: Config) -> TrainingData:
-        key = _hash_of(cfg, _OF_DATA)
+        key = _hash_of(cfg, DATA_FIELDS)
         if key not in self._data:
             self._data[key] = read_training_data(cfg)
         return self._data[key]

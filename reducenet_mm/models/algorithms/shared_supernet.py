@@ -68,6 +68,26 @@ class SharedSupernet(BaseAlgorithm):
         """
         check_resumable(self.state_dict(), state_dict)
 
+    def check_switchable(self, value: float) -> None:
+        """Refuse to be switched by ``set_scaler`` to anything but the student.
+
+        Raises:
+            ValueError: If ``value`` is not 0.
+        """
+        if value == 0:
+            return
+        advice = 'this one has no teacher, test that of the stage before'
+        if self.teacher_overlay is not None:
+            advice = (
+                'call its teacher(...), or set its '
+                "predict_view='teacher' to let it answer as that"
+            )
+        raise ValueError(
+            f'set_scaler({type(self).__name__}, {value}) would put branches '
+            "on what the student has learned, and that is no teacher's: an "
+            f'algorithm keeps of the teacher what differs. Instead, {advice}.'
+        )
+
     def teacher(
         self, inputs: Tensor, data_samples: Any = None, mode: str = 'tensor'
     ) -> Any:
