@@ -20,9 +20,22 @@ arms = dict(
             'plain_double',
         )
     },
+    # Added when all students had turned out better than plain_matched: is it
+    # the restart of the learning rate, or soft labels of any teacher?
+    plain=_base_.arms['plain'],
+    plain_restart=dict(_base_.arms['plain_restart'], control=None),
+    from_itself=dict(_base_.arms['from_itself'], control=None),
 )
 
 # Each student's control is plain_matched. Beside those, what the supernet is
 # for: is a student in it better than one of its own that has the same teacher?
 comparisons = [('soft_e8', 'fresh_e8'), ('soft_only', 'fresh_e8')]
-later_comparisons = []
+later_comparisons = [
+    ('plain_restart', 'plain_matched'),
+    ('from_itself', 'plain_matched'),
+    *[
+        (student, control)
+        for control in ('plain_restart', 'from_itself')
+        for student in ('soft_e8', 'soft_only', 'fresh_e8')
+    ],
+]
