@@ -4,11 +4,41 @@
 # and that the plain network gains little more. Does a student gain from it, in
 # the supernet and as a network of its own? And, which was asked when these had
 # been run: does one that trains for several times as long, or that gets what
-# the teacher knows in other ways, first one of each kind, at last every one of
-# means.py?
+# the teacher knows in other ways, first one of each kind, later nearly all of
+# means.py; and would an ordinary network be a better teacher?
 _base_ = '../_base_/means.py'
 
 arms = dict(
+    _delete_=True,
+    **{
+        name: arm
+        for name, arm in _base_.arms.items()
+        # Not run: other settings of the same means, or several times its cost.
+        if name
+        not in (
+            'teacher_e1',
+            'soft_e1',
+            'plain_restart',
+            'from_itself',
+            'soft_elsewhere',
+            'keep_norms',
+            'deepest_first',
+            'shallowest_first',
+            'lora_weight',
+            'lora_1x1',
+            'sequential_linear',
+            'sequential_merged',
+            'cosine',
+            'step',
+            'branches_train',
+            'recalibrated',
+            'inherited_norms',
+            'new_conv_fresh',
+            'lora_act',
+            'inplace_sandwich',
+            'inplace_netaug',
+        )
+    },
     soft_double=dict(
         _base_.arms['soft_e8'], match='soft_e8', times=2, control=None
     ),
@@ -23,7 +53,7 @@ later_comparisons = [
     ('soft_only', 'fresh_e8'),
     *[
         (name, 'soft_e8')
-        for name, arm in _base_.arms.items()
+        for name, arm in arms.items()
         if name not in ('_delete_', 'soft_e8', 'fresh_e8')
         and arm.get('control') == 'plain_matched'
     ],
@@ -48,30 +78,10 @@ later_comparisons = [
     ('head_of_teacher', 'head_of_plain'),
     ('head_of_teacher', 'head_of_random'),
     ('head_of_random', 'head_of_plain'),
-    # Asked last, before any of these arms had run.
-    ('lora_weight', 'soft_again'),
-    ('lora_1x1', 'soft_again'),
-    ('lora_act', 'lora_kxk'),
-    *[
-        (name, control)
-        for control in ('plain_matched', 'soft_e8')
-        for name in (
-            'cosine',
-            'step',
-            'branches_train',
-            'recalibrated',
-            'inherited_norms',
-        )
-    ],
-    ('sequential_merged', 'plain_matched'),
-    ('sequential_linear', 'sequential_merged'),
-    ('new_conv_fresh', 'new_conv'),
-    ('soft_only', 'soft_elsewhere'),
-    ('inherit', 'plain_restart'),
-    ('soft_e8', 'plain_restart'),
+    # Asked last.
     ('wide', 'plain_matched'),
     ('wide', 'teacher_e8'),
-    ('teacher_e2', 'teacher_e1'),
+    ('from_wide', 'fresh_e8'),
 ]
 
 # Saturated is what gains nothing from half of the students' cost to all of it;
