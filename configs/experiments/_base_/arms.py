@@ -46,7 +46,7 @@ arms = dict(
         )
         for expansion in (1, 2, 4, 8)
     },
-    # An independent network, somewhat larger than teacher_e8 when it runs.
+    # An independent network of about the size of teacher_e8 when it runs.
     wide=dict(config='wide.py'),
     # The plain network: for as long as a stage, at the budget of soft_e8 in
     # one go, with a restart where its student stage begins, and at twice it.

@@ -1,11 +1,12 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
 # Run it by tools/experiment.py; with --keep-images it takes less time. Single
-# pilots on validation data suggest that here the teacher is clearly better,
-# and that the plain network gains little more. Does a student gain from it, in
-# the supernet and as a network of its own? And, which was asked when these had
-# been run: does one that trains for several times as long, or that gets what
-# the teacher knows in other ways, first one of each kind, later nearly all of
-# means.py; and would an ordinary network be a better teacher?
+# pilots on validation data suggested that here the teacher is clearly better,
+# and, which was not confirmed, that the plain network gains little more. Does
+# a student gain from it, in the supernet and as a network of its own? And,
+# which was asked when these had been run: does one that trains for several
+# times as long, or that gets what the teacher knows in other ways, first one
+# of each kind, later two thirds of means.py; and would an ordinary network be
+# a better teacher?
 _base_ = '../_base_/means.py'
 
 arms = dict(
@@ -13,7 +14,9 @@ arms = dict(
     **{
         name: arm
         for name, arm in _base_.arms.items()
-        # Not run: other settings of the same means, or several times its cost.
+        # Planned once, but not run: settings of means that are here, two
+        # controls, and means of their own (from_itself, keep_norms,
+        # inplace_netaug, and statistics of norms that stay).
         if name
         not in (
             'teacher_e1',
@@ -81,7 +84,12 @@ later_comparisons = [
     # Asked last.
     ('wide', 'plain_matched'),
     ('wide', 'teacher_e8'),
+    # Asked when they had run.
     ('from_wide', 'fresh_e8'),
+    ('dist', 'plain'),
+    ('parallel', 'plain'),
+    ('head', 'plain'),
+    ('grow_shrink', 'plain'),
 ]
 
 # Saturated is what gains nothing from half of the students' cost to all of it;
