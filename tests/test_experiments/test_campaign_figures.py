@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 from collections.abc import Callable
@@ -130,9 +131,21 @@ def edit_cell(column: int) -> Callable[[Path], None]:
     return mutate
 
 
-def of(records: list[Record], arm: str, seed: int) -> Record:
-    found = [r for r in records if (r['arm'], r['seed']) == (arm, seed)]
-    return found[0]
+def other_verdict(folder: Path) -> None:
+    """Say of the first arm with a verdict that it is another one."""
+    path = folder / 'report.md'
+    text = path.read_text(encoding='utf-8')
+    verdict = re.search(r'\| (inconclusive|better|worse) \|', text)
+    assert verdict
+    other = 'worse' if verdict[1] == 'better' else 'better'
+    change(path, verdict[0], f'| {other} |')
+
+
+def of(records: list[Record], arm: str, turn: int) -> Record:
+    """Return an arm's first record of one seed, by the seeds' order."""
+    found = [record for record in records if record['arm'] == arm]
+    seed = sorted({record['seed'] for record in found})[turn]
+    return next(record for record in found if record['seed'] == seed)
 
 
 def better_by(points: float, arm: str, seed: int) -> Callable[[Path], None]:
@@ -165,7 +178,8 @@ def one_epoch_more(folder: Path) -> None:
     (folder / 'report.json').write_text(json.dumps(report))
     edit_runs(
         lambda records: [
-            longer(of(records, 'plain_matched', seed)) for seed in range(5)
+            longer(of(records, 'plain_matched', turn))
+            for turn in range(arm['accuracy']['n'])
         ]
     )(folder)
 
@@ -209,7 +223,7 @@ MUTATIONS: dict[str, tuple[Callable[[Path], None], str]] = {
         edit_report(lambda r: r['comparisons'][1].update(p_holm=0.5)),
         'adjusted p-value of',
     ),
-    'verdict': (edit_page('| inconclusive |', '| better |'), 'page: |'),
+    'verdict': (other_verdict, 'page: |'),
     'chance': (edit_page('would be. Adj', 'were. Adj'), 'page: what chance'),
     'digit': (edit_page(' ± ', ' ± 1'), 'page: |'),
     'sign': (edit_page('[-', '['), 'page: regime'),
