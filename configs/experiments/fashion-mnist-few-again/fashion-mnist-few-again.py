@@ -38,4 +38,9 @@ later_comparisons = [
         for control in ('plain_restart', 'from_itself')
         for student in ('soft_e8', 'soft_only', 'fresh_e8')
     ],
+    # Asked when all of them had run.
+    ('from_itself', 'plain_restart'),
+    ('soft_e8', 'plain_double'),
+    ('soft_only', 'plain_double'),
+    ('fresh_e8', 'plain_double'),
 ]
