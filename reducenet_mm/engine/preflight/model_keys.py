@@ -122,7 +122,8 @@ def unknown_type(
         root: The root registry that was searched.
     """
     package = str(name).partition('.')[0]
-    if package != name and importlib.util.find_spec(package) is None:
+    dotted = package.isidentifier() and package != name
+    if dotted and importlib.util.find_spec(package) is None:
         return f'{key}.type={name!r}: {package!r} is not installed.'
     with root.switch_scope_and_registry(scope) as registry:
         known = {*registry.module_dict, *root.module_dict}
