@@ -38,7 +38,7 @@ arms = dict(
         needs={{'model.teacher_ckpt': 'teacher'}}, control='plain_matched'),
     broken=dict(
         config='{DIGITS}/plain8-w16_digits.py', epochs=1,
-        cfg_options={{'optim_wrapper.optimizer.type': 'NoSuchSGD'}}),
+        cfg_options={{'optim_wrapper.optimizer.speed': 1}}),
     blocked=dict(
         config='{DIGITS}/reducenet8-w16-e4_digits_student.py', epochs=1,
         needs={{'model.teacher_ckpt': 'teacher', 'load_from': 'broken'}}),
