@@ -22,6 +22,11 @@ from ..registry import DATA_SAMPLERS, TRANSFORMS
 from ..seeds import Seeds, mix_seeds, mix_seeds_of_each
 from .drawing import numpy_suffices, steps_of
 
+# np.random.seed without its question which kind of generator NumPy has: once
+# an image, that is an eighth of what all seeding costs (SciPy and scikit-learn
+# take the generator from there too).
+_seed_numpy = np.random.mtrand._rand.seed
+
 
 class SampleIndex(int):
     """An index into a data set that knows the sampler's seed and epoch.
@@ -30,36 +35,33 @@ class SampleIndex(int):
         index: The index.
         seed: The sampler's seed.
         epoch: The epoch that the sampler is in, from 0.
-        seeds: What follows from the three for the generators. Defaults to
-            None, which means that it is computed here.
+
+    Attributes:
+        turn: Seed and epoch.
+        seeds: What follows from the three for the generators.
     """
 
-    seed: int
-    epoch: int
+    turn: tuple[int, int]
     seeds: Seeds
 
-    def __new__(
-        cls, index: int, seed: int, epoch: int, seeds: Seeds | None = None
-    ) -> SampleIndex:
-        self = super().__new__(cls, index)
-        self.seed = seed
-        self.epoch = epoch
-        self.seeds = seeds or mix_seeds('sample', seed, epoch, index)
+    def __new__(cls, index: int, seed: int, epoch: int) -> SampleIndex:
+        (self,) = cls.of_epoch([index], seed, epoch)
         return self
 
-    def __reduce__(
-        self,
-    ) -> tuple[type[SampleIndex], tuple[int, int, int, Seeds]]:
-        return type(self), (int(self), self.seed, self.epoch, self.seeds)
+    def __reduce__(self) -> tuple[type[SampleIndex], tuple[int, int, int]]:
+        return type(self), (int(self), *self.turn)
 
     @classmethod
     def of_epoch(
         cls, indices: Iterable[int], seed: int, epoch: int
     ) -> Iterator[SampleIndex]:
         """Yield indices of one epoch, hashing what they share just once."""
-        each = mix_seeds_of_each('sample', (seed, epoch), indices)
-        for index, seeds in each:
-            yield cls(index, seed, epoch, seeds)
+        turn = seed, epoch
+        for index, seeds in mix_seeds_of_each('sample', turn, indices):
+            self = int.__new__(cls, index)
+            self.turn = turn
+            self.seeds = seeds
+            yield self
 
 
 def seed_cpu_generators(purpose: str, *numbers: int) -> int:
@@ -79,7 +81,7 @@ def seed_cpu_generators(purpose: str, *numbers: int) -> int:
 def _seed_all(seeds: Seeds) -> None:
     for_python, for_numpy, for_torch = seeds
     random.seed(for_python)
-    np.random.seed(for_numpy)
+    _seed_numpy(for_numpy)
     # torch.manual_seed would look for devices of every kind, which takes a
     # hundred times as long.
     torch.default_generator.manual_seed(for_torch)
@@ -202,7 +204,7 @@ class SeedSample(BaseTransform):
         """Seed the generators; images and labels stay as they are."""
         seeds = self._seeds(results.get('sample_idx'))
         if self.numpy_only:
-            np.random.seed(seeds[1])
+            _seed_numpy(seeds[1])
         else:
             _seed_all(seeds)
         results['sample_idx'] = int(results['sample_idx'])
@@ -210,7 +212,7 @@ class SeedSample(BaseTransform):
 
     def _seeds(self, index: int | None) -> Seeds:
         if isinstance(index, SampleIndex):
-            self._turn = index.seed, index.epoch
+            self._turn = index.turn
             return index.seeds
         # After a broken image BaseDataset draws another index, a plain int,
         # and that from a generator seeded here for the image before it: so

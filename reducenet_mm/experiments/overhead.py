@@ -73,7 +73,7 @@ def measure_overhead(
     """
     cfg = _alone(cfg, work_dir)
     plain_loader = without_seeds(cfg.train_dataloader)
-    interval = cfg.default_hooks.checkpoint.interval
+    checkpoint = dict(cfg.default_hooks.checkpoint)
     cfg.default_hooks.checkpoint.update(interval=-1, save_last=False)
     runner = launch.build_runner(cfg)
     runner.train()  # one epoch: builds and warms up everything
@@ -91,11 +91,12 @@ def measure_overhead(
         actions[f'checkpoint {backend}']()
     actions['data unseeded']()  # the other loader has been in use already
     times = take_turns(actions, rounds)
+    checkpoints = checkpoints_per_epoch(checkpoint, len(loaders['seeded']))
     return dict(
         images_per_epoch=len(loaders['seeded'].dataset),
         batch_size=loaders['seeded'].batch_sampler.batch_size,
         checkpoint_bytes=(work_dir / 'atomic.pth').stat().st_size,
-        checkpoint_interval=interval,
+        checkpoints_per_epoch=checkpoints,
         rounds=rounds,
         seconds={
             name: dict(
@@ -104,12 +105,12 @@ def measure_overhead(
             )
             for name, values in times.items()
         },
-        percent_of_epoch=percentages(times),
+        percent_of_epoch=percentages(times, checkpoints),
     )
 
 
 def percentages(
-    times: Mapping[str, Sequence[Times]],
+    times: Mapping[str, Sequence[Times]], checkpoints: float
 ) -> dict[str, dict[str, float]]:
     """Return what the two cost, in percent of an unseeded epoch.
 
@@ -119,19 +120,27 @@ def percentages(
     * ``seeding, cpu of loading``: the difference in loading the data alone,
       in which the noise of the training is not;
     * ``atomic writing``: what a checkpoint takes longer than by MMEngine's
-      local backend, wall, with one checkpoint an epoch.
+      local backend, wall, with one checkpoint an epoch;
+    * ``both, as configured``: seeding, by the CPU time of loading, and atomic
+      writing, as often as the config has checkpoints written.
 
     Args:
         times: By name, as :func:`measure_overhead` names them.
+        checkpoints: How many the config has written an epoch.
     """
     plain, seeded = times['epoch unseeded'], times['epoch seeded']
     data = zip(times['data unseeded'], times['data seeded'])
     saves = zip(times['checkpoint local'], times['checkpoint atomic'])
+    loading = [b.cpu - a.cpu for a, b in data]
+    writing = [b.wall - a.wall for a, b in saves]
     differences = {
         'seeding, wall': [b.wall - a.wall for a, b in zip(plain, seeded)],
         'seeding, cpu': [b.cpu - a.cpu for a, b in zip(plain, seeded)],
-        'seeding, cpu of loading': [b.cpu - a.cpu for a, b in data],
-        'atomic writing': [b.wall - a.wall for a, b in saves],
+        'seeding, cpu of loading': loading,
+        'atomic writing': writing,
+        'both, as configured': [
+            a + checkpoints * b for a, b in zip(loading, writing)
+        ],
     }
     result = {}
     for name, values in differences.items():
@@ -141,6 +150,16 @@ def percentages(
             [100 * part / epoch for part, epoch in zip(values, whole)]
         )
     return result
+
+
+def checkpoints_per_epoch(
+    checkpoint: Mapping[str, Any], iterations: int
+) -> float:
+    """Return how many a ``CheckpointHook`` writes, but for the last one."""
+    interval = checkpoint.get('interval', -1)
+    if interval <= 0:
+        return 0.0
+    return (1 if checkpoint.get('by_epoch', True) else iterations) / interval
 
 
 def _alone(cfg: Config, work_dir: Path) -> Config:

@@ -92,7 +92,7 @@ def test_an_index_keeps_what_it_knows(duplicate):
         index = pickle.loads(pickle.dumps(index))
     else:
         index = copy.deepcopy(index)
-    assert (index, index.seed, index.epoch) == (3, 2**40, 9)
+    assert (index, index.turn) == (3, (2**40, 9))
     assert index.seeds == mix_seeds('sample', 2**40, 9, 3)
     assert [10, 11, 12, 13][index] == 13
 
@@ -118,7 +118,7 @@ def test_the_order_depends_on_seed_and_epoch_only():
     torch.manual_seed(1)
     assert list(sampler(seed=5, epoch=2)) == order
     assert sorted(order) == list(range(SIZE))
-    assert all((i.seed, i.epoch) == (5, 2) for i in order)
+    assert all(i.turn == (5, 2) for i in order)
     assert all(i.seeds == mix_seeds('sample', 5, 2, i) for i in order)
     others = [(5, 1), (5, 3), (4, 2), (6, 2), (4, 3), (6, 1)]
     assert order not in [list(sampler(*other)) for other in others]

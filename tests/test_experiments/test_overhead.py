@@ -109,13 +109,14 @@ def test_percentages_are_of_the_same_round() -> None:
     }
     medians = {
         name: round(value['median'], 6)
-        for name, value in percentages(times).items()
+        for name, value in percentages(times, checkpoints=2).items()
     }
     assert medians == {
         'seeding, wall': 7.5,  # of 10 and 5
         'seeding, cpu': 25.0,
         'seeding, cpu of loading': 7.5,  # of 5 and 10
         'atomic writing': 1.5,  # of 1 and 2
+        'both, as configured': 6.0,  # of 4 and 8, with two checkpoints
     }
 
 
@@ -153,8 +154,23 @@ def test_what_is_timed_is_what_its_name_says(
     epochs = ['epoch unseeded'] * 6 + ['epoch seeded'] * 6
     assert trained == [''] * 3 + epochs
     assert result['images_per_epoch'] == 20
-    assert result['checkpoint_interval'] == 15
+    assert result['checkpoints_per_epoch'] == 1 / 15
     sizes = [
         (tmp_path / f'{b}.pth').stat().st_size for b in ('local', 'atomic')
     ]
     assert sizes[0] == sizes[1] == result['checkpoint_bytes']
+
+
+@pytest.mark.parametrize(
+    'hook, written',
+    [
+        (dict(interval=15), 1 / 15),
+        (dict(interval=50, by_epoch=False), 2.0),
+        (dict(interval=-1), 0.0),
+        (dict(type='CheckpointHook'), 0.0),
+    ],
+)
+def test_checkpoints_are_counted_as_configured(
+    hook: dict[str, Any], written: float
+) -> None:
+    assert overhead.checkpoints_per_epoch(hook, iterations=100) == written

@@ -41,6 +41,7 @@ def test_the_tool_prints_writes_and_tidies_up(
         'seeding, cpu',
         'seeding, cpu of loading',
         'atomic writing',
+        'both, as configured',
     ]
     printed = capsys.readouterr().out
     for value in percent.values():
