@@ -11,37 +11,7 @@ _base_ = '../_base_/means.py'
 
 arms = dict(
     _delete_=True,
-    **{
-        name: arm
-        for name, arm in _base_.arms.items()
-        # Planned once, but not run: settings of means that are here, two
-        # controls, and means of their own (from_itself, keep_norms,
-        # inplace_netaug, and statistics of norms that stay).
-        if name
-        not in (
-            'teacher_e1',
-            'soft_e1',
-            'plain_restart',
-            'from_itself',
-            'soft_elsewhere',
-            'keep_norms',
-            'deepest_first',
-            'shallowest_first',
-            'lora_weight',
-            'lora_1x1',
-            'sequential_linear',
-            'sequential_merged',
-            'cosine',
-            'step',
-            'branches_train',
-            'recalibrated',
-            'inherited_norms',
-            'new_conv_fresh',
-            'lora_act',
-            'inplace_sandwich',
-            'inplace_netaug',
-        )
-    },
+    **{n: arm for n, arm in _base_.arms.items() if n != '_delete_'},
     soft_double=dict(
         _base_.arms['soft_e8'], match='soft_e8', times=2, control=None
     ),
@@ -90,6 +60,39 @@ later_comparisons = [
     ('parallel', 'plain'),
     ('head', 'plain'),
     ('grow_shrink', 'plain'),
+    # What had been left out, asked before any of it had run.
+    ('teacher_e1', 'plain_matched'),
+    ('teacher_e2', 'teacher_e1'),
+    ('soft_e8', 'plain_restart'),
+    ('soft_only', 'plain_restart'),
+    ('fresh_e8', 'plain_restart'),
+    ('soft_only', 'soft_elsewhere'),
+    ('soft_elsewhere', 'fresh_e8'),
+    ('lora_weight', 'soft_again'),
+    ('lora_1x1', 'soft_again'),
+    ('lora_act', 'plain_double'),
+    ('lora_act', 'lora_kxk'),
+    ('sequential_linear', 'new_conv'),
+    ('sequential_linear', 'sequential_merged'),
+    ('sequential_merged', 'new_conv'),
+    ('new_conv_fresh', 'new_conv'),
+    *[
+        (name, 'plain_matched')
+        for name in (
+            'sequential_merged',
+            'cosine',
+            'step',
+            'branches_train',
+            'recalibrated',
+            'inherited_norms',
+            'new_conv_fresh',
+        )
+    ],
+    ('cosine', 'linear'),
+    ('step', 'linear'),
+    ('branches_train', 'linear'),
+    ('recalibrated', 'soft_e8'),
+    ('inherited_norms', 'soft_e8'),
 ]
 
 # Saturated is what gains nothing from half of the students' cost to all of it;
