@@ -17,7 +17,12 @@ from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 
 from reducenet_mm.engine import launch, preflight
-from reducenet_mm.engine.training import SECTIONS, begin_log, settle_training
+from reducenet_mm.engine.training import (
+    SECTIONS,
+    begin_log,
+    check_data,
+    settle_training,
+)
 
 LOADERS = ('train_dataloader', 'val_dataloader')
 
@@ -118,10 +123,8 @@ def train(cfg: Config, notes: Sequence[str]) -> None:
     """Train, with ``notes`` in the run's log."""
     runner = launch.build_runner(cfg)
     begin_log(runner, notes)
-    if not cfg.get('resume'):  # it has seen them all
-        dataset = runner.train_dataloader.dataset  # built now, and only once
-        with launch.usage_errors('train.py'):
-            preflight.check_labels(runner.model, dataset)
+    with launch.usage_errors('train.py'):
+        check_data(runner)
     runner.train()
 
 

@@ -23,6 +23,7 @@ from .resuming import forget_missing_inputs
 from .schedule import schedule_warning
 from .sections import check_beside_model
 from .side_effects import no_side_effects
+from .trial import check_image
 
 __all__ = [
     'accepted_keys',
@@ -32,6 +33,7 @@ __all__ = [
     'check_config',
     'check_data_paths',
     'check_hooks',
+    'check_image',
     'check_labels',
     'check_model_keys',
     'check_sections',

@@ -1,0 +1,118 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Whether the network can take its own training images: one of them tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.model import is_model_wrapper
+from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from torch.nn.parallel import DistributedDataParallel
+
+from reducenet_mm.datasets import SampleIndex
+
+from .side_effects import no_side_effects
+
+
+def check_image(model: Any, dataset: Any) -> None:
+    """Refuse a network that cannot take an image of its training set.
+
+    The first image goes through it, evaluating. Passed over are data sets
+    without a first image, images that cannot be prepared, models that are
+    spread over processes, and whatever fails but for the shapes of tensors:
+    the training says what is wrong with those.
+
+    Args:
+        model: What is trained, with its weights; it is left as it was.
+        dataset: The training set, built.
+
+    Raises:
+        ValueError: If a layer cannot take what is put into it, as with
+            channels that do not agree.
+    """
+    if is_model_wrapper(model):
+        if not isinstance(model, DistributedDataParallel):
+            return
+        model = model.module
+    with no_side_effects():
+        try:
+            batch = pseudo_collate([dataset[SampleIndex(0, seed=0, epoch=0)]])
+        except Exception:
+            return
+        with _evaluating(model), _entered(model) as entered:
+            try:
+                data = model.data_preprocessor(batch, False)
+                model(**data, mode='tensor')
+            except RuntimeError as error:
+                if not entered:  # in no layer of the network
+                    return
+                raise ValueError(_explained(*entered[-1], error)) from error
+            except Exception:
+                return
+
+
+def _explained(
+    name: str, layer: nn.Module, shapes: list[tuple], error: Exception
+) -> str:
+    parts = ['model', *name.split('.')]
+    depth = 3 if 'architecture' in parts else 2
+    key = '.'.join(parts[:depth])
+    given = ' and '.join(str(shape) for shape in shapes) or 'no tensor'
+    first = str(error).splitlines()[0]
+    return (
+        f'{key}: an image of train_dataloader.dataset does not get through '
+        f'{".".join(parts)}, which is {layer} and is given {given}: {first}. '
+        f'Let the channels of {key} agree with those of what comes before it.'
+    )
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def _entered(
+    model: nn.Module,
+) -> Iterator[list[tuple[str, nn.Module, list[tuple]]]]:
+    """Keep a list of the layers that are being run, the innermost last.
+
+    Each with its name in ``model`` and the shapes of the tensors it is given.
+    """
+    names = {module: name for name, module in model.named_modules() if name}
+    running: list[tuple[str, nn.Module, list[tuple]]] = []
+
+    def enter(module: nn.Module, args: tuple) -> None:
+        if module in names:
+            tensors = [value for value in args if isinstance(value, Tensor)]
+            shapes = [tuple(tensor.shape) for tensor in tensors]
+            running.append((names[module], module, shapes))
+
+    def leave(module: nn.Module, args: tuple, output: Any) -> None:
+        if module in names:
+            running.pop()
+
+    handles = [
+        register_module_forward_pre_hook(enter),
+        register_module_forward_hook(leave),
+    ]
+    try:
+        yield running
+    finally:
+        for handle in handles:
+            handle.remove()
