@@ -33,7 +33,7 @@ def check_topk(cfg: Config, model: nn.Module, fields: Sequence[str]) -> None:
         ValueError: If a ``topk`` is too large. Evaluating would tell only
             at its end.
     """
-    key, classes = _classes_of(model)
+    key, classes = classes_of(model)
     if classes is None:
         return
     scope = cfg.get('default_scope')
@@ -69,7 +69,7 @@ def check_labels(model: nn.Module, dataset: Any) -> None:
         ValueError: If a label is too large; training would stop at the first
             such image, and on a GPU without saying why.
     """
-    key, classes = _classes_of(model)
+    key, classes = classes_of(model)
     if classes in (None, 1):
         return
     assert classes is not None
@@ -113,7 +113,7 @@ def _prepared_label(dataset: Any, index: int) -> int | None:
     return None if label is None or label.numel() != 1 else int(label)
 
 
-def _classes_of(model: Any) -> tuple[str, int | None]:
+def classes_of(model: Any) -> tuple[str, int | None]:
     """Return the config key of a classifier's classes, and their number.
 
     ``None`` if it is no classifier, or of another kind.

@@ -33,7 +33,7 @@ def check_hooks(cfg: Config, model: nn.Module) -> None:
     """
     found = {
         base.__name__
-        for _, _, kind in _classes(cfg)
+        for _, _, kind in hook_classes(cfg)
         for base in inspect.getmro(kind)
     }
     for hook in hooks_with(cfg, 'check_fit'):
@@ -55,12 +55,17 @@ def hooks_with(cfg: Config, method: str) -> Iterator[Any]:
         ValueError: If a hook is not known, or a setting is wrong.
         TypeError: If a setting has the wrong type or name.
     """
-    for key, entry, kind in _classes(cfg):
+    for key, entry, kind in hook_classes(cfg):
         if hasattr(kind, method):
             yield _build(entry, key, default_scope(cfg))
 
 
-def _classes(cfg: Config) -> Iterator[tuple[str, Any, type]]:
+def hook_classes(cfg: Config) -> Iterator[tuple[str, Any, type]]:
+    """Yield key, entry and class of each hook that a config names.
+
+    Raises:
+        ValueError: If a hook is not known.
+    """
     for key, entry in _entries(cfg):
         yield key, entry, _class_of(entry, key, default_scope(cfg))
 

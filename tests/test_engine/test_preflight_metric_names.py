@@ -1,0 +1,111 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Hooks that wait for a metric that is not measured are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
+from mmengine.registry import METRICS
+from torch import nn
+
+from reducenet_mm.engine import preflight
+
+ACCURACY = dict(type='Accuracy', topk=(1, 5))
+OTHER = dict(type='SingleLabelMetric', items=['f1-score'], prefix='mine')
+
+
+@METRICS.register_module(name='tests.SomeMetric')
+class SomeMetric(BaseMetric):
+    """A metric of the user's own."""
+
+    def process(self, data_batch: Any, data_samples: Any) -> None:
+        """Keep nothing."""
+
+    def compute_metrics(self, results: list) -> dict:
+        """Measure nothing."""
+        return {}
+
+
+def config(evaluator: Any, save_best: Any, *custom: dict) -> Config:
+    hook = dict(type='CheckpointHook', interval=1, save_best=save_best)
+    return Config(
+        dict(
+            default_scope='mmpretrain',
+            val_evaluator=evaluator,
+            default_hooks=dict(checkpoint=hook, timer=None),
+            custom_hooks=list(custom),
+        )
+    )
+
+
+def early(name: str, kind: str = 'mmengine.EarlyStoppingHook') -> dict:
+    return dict(type=kind, monitor=name)
+
+
+@pytest.mark.parametrize(
+    ('evaluator', 'save_best', 'custom', 'message'),
+    [
+        (
+            ACCURACY,
+            'accuracy/top-1',
+            (),
+            "default_hooks.checkpoint.save_best='accuracy/top-1': "
+            'val_evaluator measures accuracy/top1, accuracy/top5, not '
+            "'accuracy/top-1'. Set default_hooks.checkpoint.save_best to one",
+        ),
+        ([ACCURACY, OTHER], ['accuracy/top1', 'f1'], (), "not 'f1'"),
+        (
+            dict(type='Evaluator', metrics=[OTHER]),
+            None,
+            (early('accuracy/top1'),),
+            "custom_hooks.0.monitor='accuracy/top1': val_evaluator measures "
+            "mine/f1-score, not 'accuracy/top1'",
+        ),
+        (
+            dict(ACCURACY, thrs=(0.1, None)),
+            'accuracy/top1',
+            (),
+            'accuracy/top1_thr-0.10, accuracy/top1_no-thr, accuracy/top5_thr',
+        ),
+        (
+            ACCURACY,
+            'auto',
+            (early('top1', 'ResumableEarlyStoppingHook'),),
+            "custom_hooks.0.monitor='top1'",
+        ),
+    ],
+)
+def test_what_is_not_measured_is_refused(
+    classifier: nn.Module,
+    evaluator: Any,
+    save_best: Any,
+    custom: tuple,
+    message: str,
+):
+    cfg = config(evaluator, save_best, *custom)
+    with pytest.raises(ValueError) as refused:
+        preflight.check_metric_names(cfg, classifier)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ('evaluator', 'save_best'),
+    [
+        (ACCURACY, 'accuracy/top5'),
+        (ACCURACY, 'auto'),
+        (ACCURACY, None),
+        (dict(ACCURACY, prefix='mine'), 'mine/top1'),
+        ([ACCURACY, OTHER], ['mine/f1-score', 'accuracy/top1']),
+        # No names are known.
+        (None, 'x'),
+        ([ACCURACY, dict(type='tests.SomeMetric')], 'x'),
+        ([SomeMetric(prefix='x')], 'x'),
+    ],
+)
+def test_what_is_measured_or_not_known_passes(
+    classifier: nn.Module, evaluator: Any, save_best: Any
+):
+    preflight.check_metric_names(config(evaluator, save_best), classifier)
