@@ -2,7 +2,7 @@
 """Train what a config describes: a teacher, a student or a plain network.
 
 The flags are those of MMPretrain's tool. Wrong input is reported in one
-line before anything is written, wrong labels as soon as they are read.
+line before anything is written, wrong data as soon as it has been read.
 """
 
 from __future__ import annotations
@@ -17,12 +17,7 @@ from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 
 from reducenet_mm.engine import launch, preflight
-from reducenet_mm.engine.training import (
-    SECTIONS,
-    begin_log,
-    check_data,
-    settle_training,
-)
+from reducenet_mm.engine.training import SECTIONS, begin_log, settle_training
 
 LOADERS = ('train_dataloader', 'val_dataloader')
 
@@ -123,8 +118,10 @@ def train(cfg: Config, notes: Sequence[str]) -> None:
     """Train, with ``notes`` in the run's log."""
     runner = launch.build_runner(cfg)
     begin_log(runner, notes)
-    with launch.usage_errors('train.py'):
-        check_data(runner)
+    if not cfg.get('resume'):  # a resumed training has seen them all
+        dataset = runner.train_dataloader.dataset  # built now, and only once
+        with launch.usage_errors('train.py'):
+            preflight.check_data(runner.model, dataset)
     runner.train()
 
 

@@ -22,9 +22,9 @@ from ..registry import DATA_SAMPLERS, TRANSFORMS
 from ..seeds import Seeds, mix_seeds, mix_seeds_of_each
 from .drawing import numpy_suffices, steps_of
 
-# np.random.seed without its question which kind of generator NumPy has: once
-# an image, that is an eighth of what all seeding costs (SciPy and scikit-learn
-# take the generator from there too).
+# np.random.seed without its question which kind of generator NumPy has, which
+# once an image is an eighth of what all seeding costs: this is for the kind
+# that NumPy starts with. SciPy and scikit-learn take it from there too.
 _seed_numpy = np.random.mtrand._rand.seed
 
 

@@ -69,24 +69,6 @@ def begin_log(runner: Runner, notes: Sequence[str]) -> None:
         runner.logger.warning(warning)
 
 
-def check_data(runner: Runner) -> None:
-    """Build the training set and check that the network can be trained on it.
-
-    Not if the run is resumed: then it has been.
-
-    Args:
-        runner: What will train.
-
-    Raises:
-        ValueError: If the network cannot take its images or their labels.
-    """
-    if runner.cfg.get('resume'):
-        return
-    dataset = runner.train_dataloader.dataset  # built now, and only once
-    preflight.check_labels(runner.model, dataset)
-    preflight.check_image(runner.model, dataset)
-
-
 def _check_load_from(model: nn.Module, path: str) -> None:
     """Refuse what the Runner would refuse, or load nothing of.
 

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from mmengine.config import Config
-from mmengine.evaluator import BaseMetric
-from mmengine.registry import METRICS
+from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.registry import EVALUATOR, METRICS
 from torch import nn
 
 from reducenet_mm.engine import preflight
+from tests.test_engine.conftest import TRAIN
 
+TEACHER = 'configs/reducenet/digits/reducenet8-w16-e4_digits_teacher.py'
 ACCURACY = dict(type='Accuracy', topk=(1, 5))
 OTHER = dict(type='SingleLabelMetric', items=['f1-score'], prefix='mine')
 
@@ -29,11 +32,14 @@ class SomeMetric(BaseMetric):
         return {}
 
 
-def config(evaluator: Any, save_best: Any, *custom: dict) -> Config:
+def config(
+    evaluator: Any, save_best: Any, *custom: dict, loop: dict | None = None
+) -> Config:
     hook = dict(type='CheckpointHook', interval=1, save_best=save_best)
     return Config(
         dict(
             default_scope='mmpretrain',
+            val_cfg=loop or {},
             val_evaluator=evaluator,
             default_hooks=dict(checkpoint=hook, timer=None),
             custom_hooks=list(custom),
@@ -91,6 +97,11 @@ def test_what_is_not_measured_is_refused(
     assert message in str(refused.value)
 
 
+@EVALUATOR.register_module(name='tests.Renaming')
+class Renaming(Evaluator):
+    """An evaluator with names of its own."""
+
+
 @pytest.mark.parametrize(
     ('evaluator', 'save_best'),
     [
@@ -103,9 +114,50 @@ def test_what_is_not_measured_is_refused(
         (None, 'x'),
         ([ACCURACY, dict(type='tests.SomeMetric')], 'x'),
         ([SomeMetric(prefix='x')], 'x'),
+        (Evaluator([SomeMetric(prefix='x')]), 'x'),
+        (dict(type='tests.Renaming', metrics=[ACCURACY]), 'x'),
     ],
 )
 def test_what_is_measured_or_not_known_passes(
     classifier: nn.Module, evaluator: Any, save_best: Any
 ):
     preflight.check_metric_names(config(evaluator, save_best), classifier)
+
+
+def test_names_are_not_known_with_other_loops(classifier: nn.Module):
+    loop = dict(type='mmrazor.SelfDistillValLoop')  # puts `student.` before
+    name = 'student.accuracy/top1'
+    preflight.check_metric_names(config(ACCURACY, name, loop=loop), classifier)
+    loop = dict(type='ValLoop')
+    with pytest.raises(ValueError, match="not 'student"):
+        preflight.check_metric_names(
+            config(ACCURACY, name, loop=loop), classifier
+        )
+
+
+@pytest.mark.parametrize(
+    ('evaluator', 'message'),
+    [
+        (dict(type='Accuracy', top_k=1), 'top_k'),
+        ([ACCURACY, ACCURACY], 'accuracy/top1'),
+        (dict(type='SingleLabelMetric', items=['f1']), 'val_evaluator: '),
+    ],
+)
+def test_metrics_that_cannot_be_built_are_named(
+    classifier: nn.Module, evaluator: Any, message: str
+):
+    preflight.check_metric_names(config(evaluator, None), classifier)
+    with pytest.raises(ValueError, match='^val_evaluator: ') as refused:
+        preflight.check_metric_names(config(evaluator, 'x'), classifier)
+    assert message in str(refused.value)
+
+
+def test_train_says_so_before_it_writes(tmp_path: Path, capsys: Any):
+    option = 'default_hooks.checkpoint.save_best=accuracy/top-1'
+    folder = tmp_path / 'run'
+    with pytest.raises(SystemExit) as stopped:
+        TRAIN([TEACHER, '--work-dir', str(folder), '--cfg-options', option])
+    assert stopped.value.code == 2
+    key, value = option.split('=')
+    assert f'{key}={value!r}: val_evaluator' in capsys.readouterr().err
+    assert not folder.exists()

@@ -73,23 +73,46 @@ def test_nothing_is_changed_by_looking():
     assert not hooks._global_forward_hooks
 
 
-class Broken(nn.Module):
-    """Fails in a way that has nothing to do with layers."""
+class Failing(nn.Module):
+    """Fails in a way of its own."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
 
     def forward(self, *args: Any) -> None:
-        raise KeyError('scale_factor')
+        raise self.error
 
 
-def test_what_the_training_says_better_is_passed_over(
-    classifier: nn.Module, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    'error',
+    [
+        KeyError('scale_factor'),
+        NotImplementedError('this head has no forward of such a size'),
+        torch.OutOfMemoryError('no room for a tensor of this size'),
+        RuntimeError('expected scalar type Half but found Float'),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_has_nothing_to_do_with_shapes_is_passed_over(
+    classifier: nn.Module, error: Exception
 ):
+    _, dataset = built(Config.fromfile(TEACHER))
+    preflight.check_image(classifier, dataset)
+    classifier.backbone = Failing(error)
+    preflight.check_image(classifier, dataset)
+    classifier.backbone = Failing(RuntimeError('sizes must match'))
+    with pytest.raises(ValueError, match='sizes must match'):
+        preflight.check_image(classifier, dataset)
+
+
+def test_what_is_not_there_yet_is_passed_over(classifier: nn.Module):
     _, dataset = built(Config.fromfile(TEACHER))
     classifier.head.fc = nn.Linear(3, 5)
     with pytest.raises(ValueError, match='model.head.fc'):
         preflight.check_image(classifier, dataset)
     preflight.check_image(classifier, [])
-    monkeypatch.setattr(classifier, 'backbone', Broken())
-    preflight.check_image(classifier, dataset)
+    preflight.check_image(dict(type='ImageClassifier'), dataset)
 
 
 @pytest.mark.parametrize(
@@ -102,8 +125,8 @@ def test_what_the_training_says_better_is_passed_over(
         ),
         (
             'model.backbone.in_channels=3',
-            'to have 3 channels, but got 1 channels instead. Let the channels '
-            'of model.backbone agree',
+            'to have 3 channels, but got 1 channels instead. Let what '
+            'model.backbone takes',
         ),
     ],
 )

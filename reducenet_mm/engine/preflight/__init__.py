@@ -9,6 +9,7 @@ was. Each check raises one ``ValueError``, ``TypeError`` or
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmengine.config import Config
 from torch import nn
@@ -32,6 +33,7 @@ __all__ = [
     'check_beside_model',
     'check_checkpoint',
     'check_config',
+    'check_data',
     'check_data_paths',
     'check_hooks',
     'check_image',
@@ -82,6 +84,22 @@ def check_config(
         model = build_model(cfg, nodes, init_weights=init_weights)
         check_topk(cfg, model, [_evaluator_of(field) for field in loaders])
         return model
+
+
+def check_data(model: nn.Module, dataset: Any) -> None:
+    """Check that a network can be trained on a training set.
+
+    To be called when both are built, but for a run that is resumed.
+
+    Args:
+        model: What will be trained.
+        dataset: The training set.
+
+    Raises:
+        ValueError: If the network cannot take its labels or its images.
+    """
+    check_labels(model, dataset)
+    check_image(model, dataset)
 
 
 def _evaluator_of(loader: str) -> str:

@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
-from mmengine.registry import METRICS, DefaultScope
+from mmengine.registry import EVALUATOR, LOOPS, METRICS, DefaultScope
+from mmengine.runner import ValLoop
 from mmpretrain.evaluation import Accuracy, SingleLabelMetric
 from torch import nn
 
@@ -28,59 +29,81 @@ def check_metric_names(cfg: Config, model: nn.Module) -> None:
     """Refuse hooks that wait for a metric that is not measured.
 
     Passed over where there is no validation, and where names cannot be known:
-    with any metric but MMPretrain's ``Accuracy`` and ``SingleLabelMetric``.
+    but with MMEngine's own loop and evaluator and MMPretrain's ``Accuracy``
+    and ``SingleLabelMetric``.
 
     Args:
         cfg: The full config.
         model: What ``cfg.model`` builds.
 
     Raises:
-        ValueError: If a name is none of theirs. The first validation would
-            end the training, or early stopping would never come.
+        ValueError: If a name is none of theirs, or the metrics cannot be
+            built. The first validation would end the training, or early
+            stopping would never come.
     """
-    measured = _measured(cfg, model)
+    awaited = list(_awaited(cfg))
+    measured = _measured(cfg, model) if awaited else None
     if measured is None:
         return
+    for key, value, name in awaited:
+        if name not in measured:
+            raise ValueError(
+                f'{key}={value!r}: val_evaluator measures '
+                f'{", ".join(measured)}, not {name!r}. Set {key} to one of '
+                'these.'
+            )
+
+
+def _awaited(cfg: Config) -> Iterator[tuple[str, Any, str]]:
+    """Yield key and value of hooks' arguments with each name they hold."""
     for key, entry, kind in hook_classes(cfg):
-        if not isinstance(entry, Mapping):
-            continue
         for awaiting, argument in _AWAITED.items():
-            value = entry.get(argument)
-            if not issubclass(kind, awaiting) or value is None:
-                continue
-            names = [value] if isinstance(value, str) else value
-            for name in names:
-                if name != 'auto' and name not in measured:
-                    raise ValueError(
-                        f'{key}.{argument}={value!r}: val_evaluator measures '
-                        f'{", ".join(measured)}, not {name!r}. Set {key}.'
-                        f'{argument} to one of these.'
-                    )
+            if issubclass(kind, awaiting) and isinstance(entry, Mapping):
+                value = entry.get(argument)
+                names = [value] if isinstance(value, str) else value or ()
+                for name in names:
+                    if name != 'auto':
+                        yield f'{key}.{argument}', value, name
 
 
 def _measured(cfg: Config, model: nn.Module) -> list[str] | None:
     """Return the names of the validation's metrics, if they can be known."""
     _, classes = classes_of(model)
-    metrics = cfg.get('val_evaluator')
-    if isinstance(metrics, Mapping) and 'metrics' in metrics:
-        metrics = metrics['metrics']  # of an Evaluator
+    metrics = _metrics(cfg)
     if not metrics or classes is None:
         return None
-    metrics = [metrics] if isinstance(metrics, Mapping) else list(metrics)
-    with DefaultScope.overwrite_default_scope(default_scope(cfg)):
-        if not all(_has_known_names(one) for one in metrics):
-            return None
-        evaluator = Evaluator(copy.deepcopy(metrics))
     sample = dict(
         pred_score=torch.full((classes,), 1 / classes),
         gt_label=torch.tensor([0]),
     )
-    evaluator.process([sample])
-    return list(evaluator.evaluate(1))
+    with DefaultScope.overwrite_default_scope(default_scope(cfg)):
+        try:
+            evaluator = Evaluator(copy.deepcopy(metrics))
+            evaluator.process([sample])
+            return list(evaluator.evaluate(1))
+        except (AssertionError, TypeError, ValueError) as error:
+            raise ValueError(f'val_evaluator: {error}') from error
 
 
-def _has_known_names(metric: Any) -> bool:
-    kind: Any = type(metric)
-    if isinstance(metric, Mapping):
-        kind = resolve(metric.get('type'), metric.get('_scope_'), (METRICS,))
-    return kind in (Accuracy, SingleLabelMetric)
+def _metrics(cfg: Config) -> list[Mapping[str, Any]]:
+    """Return the configs of the metrics, none if one has unknown names."""
+    scope = default_scope(cfg)
+    evaluator, loop = cfg.get('val_evaluator'), cfg.get('val_cfg')
+    kind = loop.get('type', ValLoop) if isinstance(loop, Mapping) else None
+    metrics = evaluator
+    if isinstance(evaluator, Mapping) and 'metrics' in evaluator:
+        metrics = evaluator['metrics']
+        name = evaluator.get('type', Evaluator)
+        if resolve(name, scope, (EVALUATOR,)) is not Evaluator:
+            return []
+    if resolve(kind, scope, (LOOPS,)) is not ValLoop:
+        return []
+    metrics = [metrics] if isinstance(metrics, Mapping) else metrics
+    if not isinstance(metrics, (list, tuple)):
+        return []
+    for one in metrics:
+        inner = one.get('_scope_', scope) if isinstance(one, Mapping) else ''
+        kind = inner and resolve(one.get('type'), inner, (METRICS,))
+        if kind not in (Accuracy, SingleLabelMetric):
+            return []
+    return list(metrics)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,27 +22,33 @@ from reducenet_mm.datasets import SampleIndex
 
 from .side_effects import no_side_effects
 
+_OF_SHAPES = re.compile('shape|size|channel|elements|dim', re.IGNORECASE)
+"""What torch speaks of if a tensor is not as a layer wants it."""
+
 
 def check_image(model: Any, dataset: Any) -> None:
     """Refuse a network that cannot take an image of its training set.
 
-    The first image goes through it, evaluating. Passed over are data sets
-    without a first image, images that cannot be prepared, models that are
-    spread over processes, and whatever fails but for the shapes of tensors:
-    the training says what is wrong with those.
+    The first image goes through it as when training, but with the layers
+    evaluating. Passed over are models that are spread over processes or not
+    built yet, data sets without a first image, images that cannot be
+    prepared, and whatever fails but for the shapes of tensors: the training
+    says what is wrong with those.
 
     Args:
-        model: What is trained, with its weights; it is left as it was.
-        dataset: The training set, built.
+        model: What will be trained; its weights do not matter, and it is left
+            as it was.
+        dataset: The training set, built. Transforms that remember images,
+            as mosaics do, remember this one.
 
     Raises:
         ValueError: If a layer cannot take what is put into it, as with
             channels that do not agree.
     """
-    if is_model_wrapper(model):
-        if not isinstance(model, DistributedDataParallel):
-            return
+    if isinstance(model, DistributedDataParallel):
         model = model.module
+    if not isinstance(model, nn.Module) or is_model_wrapper(model):
+        return
     with no_side_effects():
         try:
             batch = pseudo_collate([dataset[SampleIndex(0, seed=0, epoch=0)]])
@@ -49,14 +56,18 @@ def check_image(model: Any, dataset: Any) -> None:
             return
         with _evaluating(model), _entered(model) as entered:
             try:
-                data = model.data_preprocessor(batch, False)
+                preprocess: Any = model.data_preprocessor
+                data = preprocess(batch, True)
                 model(**data, mode='tensor')
-            except RuntimeError as error:
-                if not entered:  # in no layer of the network
-                    return
-                raise ValueError(_explained(*entered[-1], error)) from error
-            except Exception:
-                return
+            except Exception as error:
+                if entered and _is_of_shapes(error):
+                    text = _explained(*entered[-1], error)
+                    raise ValueError(text) from error
+
+
+def _is_of_shapes(error: Exception) -> bool:
+    # Its subclasses say that something is not there, or that memory is full.
+    return type(error) is RuntimeError and bool(_OF_SHAPES.search(str(error)))
 
 
 def _explained(
@@ -70,7 +81,8 @@ def _explained(
     return (
         f'{key}: an image of train_dataloader.dataset does not get through '
         f'{".".join(parts)}, which is {layer} and is given {given}: {first}. '
-        f'Let the channels of {key} agree with those of what comes before it.'
+        f'Let what {key} takes, channels above all, agree with the images and '
+        'with what comes before it.'
     )
 
 

@@ -25,12 +25,7 @@ from mmengine.config import Config
 from reducenet_mm.datasets.kept import keep_images
 from reducenet_mm.engine import launch, preflight
 from reducenet_mm.engine.checkpointing import newest_checkpoint
-from reducenet_mm.engine.training import (
-    SECTIONS,
-    begin_log,
-    check_data,
-    settle_training,
-)
+from reducenet_mm.engine.training import SECTIONS, begin_log, settle_training
 from reducenet_mm.plain_numbers import as_number
 
 from ..processes import LOG, exclusive
@@ -144,9 +139,11 @@ def _train_and_test(job: Job) -> dict[str, Any]:
     notes: list[str] = []
     runner = launch.build_runner(_prepare(job, notes.append))
     begin_log(runner, notes)
-    check_data(runner)
+    loader = runner.train_dataloader
+    if not runner.cfg.get('resume'):  # a resumed training has seen them all
+        preflight.check_data(runner.model, loader.dataset)
     if job.keep_images:
-        runner.logger.info(keep_images(runner.train_dataloader))
+        runner.logger.info(keep_images(loader))
     runner.train()
     checkpoint = job.folder / f'epoch_{job.epochs}.pth'
     check_end(checkpoint, newest_checkpoint(job.folder), job.config)
