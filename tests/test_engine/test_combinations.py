@@ -8,6 +8,7 @@ All pairs of settings by default; all combinations, for some minutes, with
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,22 @@ SCALER = sorted(
 ABRUPT, LEARNED, ACTIVATION = 'abrupt', 'learned_mask', 'lora_activation'
 SCHEDULES = (*SCALER, LEARNED)
 AXES = (tuple(HOSTS), (ABRUPT, *SCHEDULES), REUSE, DISTILL)
+BLOCK = r'backbone\.layer\d\.0\.'
+CONV = rf'{BLOCK}conv1\.((pair\.conv\d\.)?weight|bias|lora\..*)'
+TRAINED = dict(
+    classifier=r'backbone\..*',
+    classifier_norms=(
+        rf'backbone\.conv1\.weight|{CONV}|'
+        rf'{BLOCK}(conv2|downsample\.0)\.weight'
+    ),
+    main_conv=CONV,
+    published_head=r'.*',
+    published_june=rf'{BLOCK}(conv1|downsample)\..*',
+    published_classifier_only=r'(?!head\.fc\.weight).*',
+)
+"""What each policy trains, but for branches, as a regular expression."""
+FRESH = dict(published_june=rf'{BLOCK}conv1\..*')
+"""What each policy does not inherit."""
 STEPS, END = 8, 6
 """Iterations of each training, and after which the scaler is 0."""
 
@@ -79,6 +96,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if not metafunc.config.getoption('full_matrix'):
             rows = pairwise(rows)
         metafunc.parametrize(names, rows)
+
+
+def matches(pattern: str, name: str) -> bool:
+    return re.fullmatch(pattern, name) is not None
 
 
 class Start(Hook):
@@ -211,8 +232,19 @@ def test_combination(
 
     # What trains has changed, nothing else has, the teacher least of all.
     for name, param in algorithm.architecture.named_parameters():
-        changed = not torch.equal(param, before[name])
-        assert changed == param.requires_grad, name
+        trains = '.expand.' not in name and matches(TRAINED[policy], name)
+        assert param.requires_grad == trains, name
+        assert torch.equal(param, before[name]) != trains, name
+
+    # What is inherited began as the teacher's, what is fresh did not.
+    names = dict(reference.named_parameters())
+    shared = dict(watch.network.named_parameters()).keys() & names
+    shared -= {name for name in shared if '.expand.' in name}
+    assert len(shared) > len(names) / 3
+    for name in shared:
+        fresh = policy in FRESH and matches(FRESH[policy], name)
+        start = watch.network.get_parameter(name)
+        assert torch.equal(start, names[name]) != fresh, name
     if distill != 'none':
         assert_teacher_is(algorithm, teacher_copy(teacher))
 
@@ -241,7 +273,8 @@ def test_what_makes_no_sense_is_refused_before_training(
     assert not watch.scalers
 
 
-def test_every_block_is_combined():
+def test_every_block_and_policy_is_combined():
+    assert TRAINED.keys() == set(REUSE)
     assert {block['block'] for block in HOSTS.values()} == set(BLOCKS)
     convs = {block.get('student_conv', 'pair') for block in HOSTS.values()}
     assert convs == set(STUDENT_CONVS)
