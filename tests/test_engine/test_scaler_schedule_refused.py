@@ -82,7 +82,7 @@ def test_plain_networks_that_cannot_be_annealed_are_refused(
 
 
 def test_an_algorithm_with_views_of_its_own_is_refused(classifier_cfg):
-    inplace = MODELS.build(
+    two_networks = MODELS.build(
         dict(
             _scope_='mmrazor',
             type='SingleTeacherDistill',
@@ -92,7 +92,7 @@ def test_an_algorithm_with_views_of_its_own_is_refused(classifier_cfg):
         )
     )
     with pytest.raises(ValueError, match='Leave the hook out'):
-        ScalerScheduleHook().before_train(SimpleNamespace(model=inplace))
+        ScalerScheduleHook().before_train(SimpleNamespace(model=two_networks))
 
 
 def test_the_learned_mask_is_called_by_its_own_name(classifier_cfg):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmcv.cnn import fuse_conv_bn
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from reducenet_mm import graft, set_scaler, ungraft
 from reducenet_mm.models import STUDENT, ReduceConv2d, View, apply_view
@@ -196,6 +197,23 @@ def test_weight_is_low_rank_below_1():
     assert isinstance(layer.lora, WeightLora)
     assert layer.lora.up.shape == (8, 2)
     assert layer.lora.down.shape == (2, 4 * 9)
+
+
+@pytest.mark.parametrize('kind', ['weight', 'kxk_1x1'])
+def test_only_weight_runs_no_convolution_of_its_own(kind: str):
+    aten = torch.ops.aten
+    counts = []
+    for lora in (None, dict(kind=kind)):
+        layer = host(lora).double()
+        apply_view(layer, STUDENT)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            layer(inputs())
+        counts.append(counter.get_flop_counts()['Global'])
+    bare, with_lora = (count[aten.convolution] for count in counts)
+    assert (with_lora == bare) == (kind == 'weight')
+    if kind == 'weight':
+        rank = layer.lora.up.shape[1]
+        assert counts[1][aten.mm] == 2 * 8 * rank * (4 * 9)
 
 
 @pytest.mark.parametrize(
