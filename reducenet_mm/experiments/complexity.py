@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from reducenet_mm.datasets.wrapped import innermost
-from reducenet_mm.engine.preflight import check_config
+from reducenet_mm.engine.preflight import check_config, told_by_layer
 from reducenet_mm.models.deploy import Deployable
 from reducenet_mm.models.structure import first_stage
 from reducenet_mm.models.supernet import hosts, set_scaler, ungraft
@@ -148,10 +148,14 @@ def measure_complexity(
         By part that costs anything: ``stem``, then every stage by its name
         in the backbone, and ``classifier``, which is all outside of the
         backbone; ``other`` is what none of their modules computes.
+
+    Raises:
+        ValueError: If the network cannot take such an image.
     """
     network = copy.deepcopy(network).eval()
     one, two = torch.zeros(1, *shape), torch.zeros(2, *shape)
-    once = _count_modules(network, one)
+    with told_by_layer(network, f'an image of shape {tuple(shape)}'):
+        once = _count_modules(network, one)
     modules = {
         name: both - once[name]
         for name, both in _count_modules(network, two).items()

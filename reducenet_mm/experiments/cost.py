@@ -26,6 +26,7 @@ from reducenet_mm.engine.preflight import (
     check_config,
     hooks_with,
     no_side_effects,
+    told_by_layer,
 )
 from reducenet_mm.engine.toolbox import default_scope
 from reducenet_mm.export.plain_model import plain_model_cfg
@@ -202,6 +203,7 @@ def measure_training(
 
     Raises:
         ValueError: As :func:`build_model`; likewise ``FileNotFoundError``.
+            Or if the network cannot take its own images.
     """
     model = build_model(cfg)
     data = read(cfg)
@@ -210,7 +212,8 @@ def measure_training(
         preprocessed = model.data_preprocessor(raw, training=True)
         inputs = preprocessed['inputs']
         batch = (inputs, preprocessed['data_samples'])
-        student = step_multiply_adds(model, *batch)
+        with told_by_layer(model):
+            student = step_multiply_adds(model, *batch)
         count = student + _annealing(
             cfg, model, batch, data.iterations, student
         )

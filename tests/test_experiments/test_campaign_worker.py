@@ -92,6 +92,18 @@ def test_a_config_edited_after_planning_is_refused(
         planned_config(job)
 
 
+def test_a_network_that_cannot_take_its_images_is_told_by_the_plan(
+    tmp_path: Path,
+) -> None:
+    head = 'model = dict(head=dict(in_channels=3))\n'
+    (tmp_path / 'small.py').write_text(SMALL + head)
+    arms = "seeds = [3]\narms = dict(small=dict(config='small.py', epochs=1))"
+    (tmp_path / 'one.py').write_text(arms)
+    campaign = read_campaign(tmp_path / 'one.py')
+    with pytest.raises(ValueError, match='model.head.fc, which is Linear'):
+        plan_arms(campaign)
+
+
 def test_what_may_have_to_be_trained_again_is_kept(cells) -> None:
     for cell in cells.values():
         cell.folder.mkdir(parents=True)

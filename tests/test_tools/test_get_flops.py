@@ -86,6 +86,11 @@ def test_shape_and_options(
         (['no.py'], "config file 'no.py' is not there"),
         (['--shape', '1', '2', '3'], 'Give --shape H [W]'),
         (['--cfg-options', 'model.backbone.depth=21'], 'depth'),
+        (
+            ['--cfg-options', 'model.head.in_channels=3'],
+            'model.head: an image of shape (1, 8, 8) does not get through '
+            'model.head.fc, which is Linear(in_features=3',
+        ),
     ],
 )
 def test_wrong_input_is_one_line(

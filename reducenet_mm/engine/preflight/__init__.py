@@ -25,7 +25,7 @@ from .resuming import forget_missing_inputs
 from .schedule import schedule_warning
 from .sections import check_beside_model
 from .side_effects import no_side_effects
-from .trial import check_image
+from .trial import check_image, told_by_layer
 
 __all__ = [
     'accepted_keys',
@@ -48,6 +48,7 @@ __all__ = [
     'no_side_effects',
     'read_weights',
     'schedule_warning',
+    'told_by_layer',
     'walk_model',
 ]
 

@@ -26,6 +26,10 @@ _OF_SHAPES = re.compile('shape|size|channel|elements|dim', re.IGNORECASE)
 """What torch speaks of if a tensor is not as a layer wants it."""
 
 
+class LayerError(ValueError):
+    """A layer cannot take the tensor that it is given."""
+
+
 def check_image(model: Any, dataset: Any) -> None:
     """Refuse a network that cannot take an image of its training set.
 
@@ -42,7 +46,7 @@ def check_image(model: Any, dataset: Any) -> None:
             as mosaics do, remember this one.
 
     Raises:
-        ValueError: If a layer cannot take what is put into it, as with
+        LayerError: If a layer cannot take what is put into it, as with
             channels that do not agree.
     """
     if isinstance(model, DistributedDataParallel):
@@ -54,24 +58,50 @@ def check_image(model: Any, dataset: Any) -> None:
             batch = pseudo_collate([dataset[SampleIndex(0, seed=0, epoch=0)]])
         except Exception:
             return
-        with _evaluating(model), _entered(model) as entered:
-            try:
+        try:
+            with _evaluating(model), told_by_layer(model):
                 preprocess: Any = model.data_preprocessor
                 data = preprocess(batch, True)
                 model(**data, mode='tensor')
-            except Exception as error:
-                if entered and _is_of_shapes(error):
-                    text = _explained(*entered[-1], error)
-                    raise ValueError(text) from error
+        except LayerError:
+            raise
+        except Exception:
+            return
 
 
-def _is_of_shapes(error: Exception) -> bool:
+@contextmanager
+def told_by_layer(
+    model: nn.Module, image: str = 'an image of train_dataloader.dataset'
+) -> Iterator[None]:
+    """Say of tensors of wrong shapes which layer they do not get through.
+
+    Args:
+        model: The network; while it is run under this, it is watched.
+        image: What is put into it.
+
+    Raises:
+        LayerError: Instead of torch's error, with a config key.
+    """
+    with _entered(model) as entered:
+        try:
+            yield
+        except RuntimeError as error:
+            if not entered or not _is_of_shapes(error):
+                raise
+            raise LayerError(_explained(*entered[-1], image, error)) from error
+
+
+def _is_of_shapes(error: RuntimeError) -> bool:
     # Its subclasses say that something is not there, or that memory is full.
     return type(error) is RuntimeError and bool(_OF_SHAPES.search(str(error)))
 
 
 def _explained(
-    name: str, layer: nn.Module, shapes: list[tuple], error: Exception
+    name: str,
+    layer: nn.Module,
+    shapes: list[tuple],
+    image: str,
+    error: Exception,
 ) -> str:
     parts = ['model', *name.split('.')]
     depth = 3 if 'architecture' in parts else 2
@@ -79,10 +109,10 @@ def _explained(
     given = ' and '.join(str(shape) for shape in shapes) or 'no tensor'
     first = str(error).splitlines()[0]
     return (
-        f'{key}: an image of train_dataloader.dataset does not get through '
-        f'{".".join(parts)}, which is {layer} and is given {given}: {first}. '
-        f'Let what {key} takes, channels above all, agree with the images and '
-        'with what comes before it.'
+        f'{key}: {image} does not get through {".".join(parts)}, which is '
+        f'{layer} and is given {given}: {first}. Let what {key} takes, '
+        'channels above all, agree with the images and with what comes before '
+        'it.'
     )
 
 
