@@ -8,9 +8,13 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from reducenet_mm.experiments.campaign.estimates import estimate
-from reducenet_mm.experiments.campaign.figure import campaign_figure
+from reducenet_mm.experiments.campaign.figure import (
+    _draw_interval,
+    campaign_figure,
+)
 
 from .campaign_content import campaign_content
 
@@ -99,6 +103,21 @@ def test_a_mean_far_from_the_others_is_written_and_does_not_stretch_the_axis(
     found = labels(campaign_figure(content))
     assert min(left_ticks(found)) <= 88
     assert not any('◂' in text for text in found)
+
+
+@pytest.mark.parametrize(
+    ('mean', 'on_axis'), [(1.9, False), (2.1, True), (98.1, False)]
+)
+def test_a_mean_in_the_margin_is_written_too(
+    mean: float, on_axis: bool
+) -> None:
+    axes = Figure().subplots()
+    axes.set_xlim(0, 100)
+    one = asdict(estimate([mean] * 5))
+    assert _draw_interval(axes, one, 0, 'black', 'text') == on_axis
+    assert [text.get_text().strip('◂▸ ') for text in axes.texts] == (
+        [] if on_axis else ['text']
+    )
 
 
 def test_many_arms_stay_apart(content: dict[str, Any]) -> None:

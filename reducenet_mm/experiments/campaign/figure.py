@@ -206,12 +206,14 @@ def _draw_interval(
 ) -> bool:
     """Draw a mean and its interval; return whether it is on the axis.
 
-    If not, ``text`` is written at the edge.
+    If not, or if it is within the margin that nothing near is in, ``text`` is
+    written at the edge.
     """
     mean = estimate['mean']
     low, high = axes.get_xlim()
-    if not low <= mean <= high:
-        below = mean < low
+    edge = 0.02 * (high - low)
+    if not low + edge <= mean <= high - edge:
+        below = mean < low + edge
         axes.annotate(
             f'◂ {text}' if below else f'{text} ▸',
             xy=(low if below else high, y),
