@@ -1,6 +1,8 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
 """The page of means leaves none of the project's means out."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -19,8 +21,12 @@ FOLDERS = [
 ]
 
 
+def page() -> str:
+    return (CONFIGS / 'reducenet/README.md').read_text(encoding='utf-8')
+
+
 def tables() -> str:
-    text = (CONFIGS / 'reducenet/README.md').read_text(encoding='utf-8')
+    text = page()
     return '\n'.join(x for x in text.splitlines() if x.startswith('|'))
 
 
@@ -46,3 +52,36 @@ def test_every_kind_of_lora_is_in_a_table():
     assert len(LORA_KINDS) > 1
     named = [f"backbone.lora=dict(kind='{kind}'" for kind in LORA_KINDS]
     assert not [name for name in named if name not in tables()]
+
+
+def test_both_settings_are_explained_as_the_columns_name_them():
+    header = next(x for x in page().splitlines() if x.startswith('| when |'))
+    columns = [cell.strip() for cell in header.split('|')[-3:-1]]
+    words = ' '.join(page().split())
+    for column in columns:
+        assert f'*{column.capitalize()}*: ' in words
+
+
+def test_what_is_left_after_the_adjustment_is_named():
+    rows = [line.split('|') for line in tables().splitlines()]
+    arms = {row[4].strip() for row in rows if len(row) == 8}
+    left = {}
+    for name in ('fashion-mnist-few', 'cifar10-jpeg-narrow'):
+        path = CONFIGS.parent / 'docs/results' / name / 'report.json'
+        left[name] = [
+            one['arm']
+            for one in json.loads(path.read_text())['comparisons']
+            if one['arm'] in arms
+            and one['control'] in ('plain_matched', 'plain_double')
+            and (one['p_holm'] or 1) < 0.05
+        ]
+    assert left['fashion-mnist-few'] == []
+    words = ' '.join(page().split())
+    said = re.search(
+        r'of the verdicts below, only those of ([\w, ]+) where the teacher is '
+        r'clearly better are left',
+        words,
+    )
+    assert said is not None
+    named = re.findall(r'\w+', said[1].replace(' and ', ', '))
+    assert sorted(named) == sorted(left['cifar10-jpeg-narrow'])
