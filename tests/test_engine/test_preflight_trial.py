@@ -115,6 +115,13 @@ def test_what_is_not_there_yet_is_passed_over(classifier: nn.Module):
     preflight.check_image(dict(type='ImageClassifier'), dataset)
 
 
+def test_what_is_no_classifier_is_passed_over(classifier: nn.Module):
+    _, dataset = built(Config.fromfile(TEACHER))
+    classifier.head.fc = nn.Linear(3, 5)
+    del classifier.head.num_classes
+    preflight.check_image(classifier, dataset)
+
+
 @pytest.mark.parametrize(
     ('option', 'message'),
     [

@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from reducenet_mm.datasets import SampleIndex
 
+from .classes import classes_of
 from .side_effects import no_side_effects
 
 _OF_SHAPES = re.compile('shape|size|channel|elements|dim', re.IGNORECASE)
@@ -34,10 +35,11 @@ def check_image(model: Any, dataset: Any) -> None:
     """Refuse a network that cannot take an image of its training set.
 
     The first image goes through it as when training, but with the layers
-    evaluating. Passed over are models that are spread over processes or not
-    built yet, data sets without a first image, images that cannot be
-    prepared, and whatever fails but for the shapes of tensors: the training
-    says what is wrong with those.
+    evaluating. Passed over are models that are no classifiers (what others
+    compute from an image alone need not be what trains them), that are spread
+    over processes or not built yet, data sets without a first image, images
+    that cannot be prepared, and whatever fails but for the shapes of tensors:
+    the training says what is wrong with those.
 
     Args:
         model: What will be trained; its weights do not matter, and it is left
@@ -52,6 +54,8 @@ def check_image(model: Any, dataset: Any) -> None:
     if isinstance(model, DistributedDataParallel):
         model = model.module
     if not isinstance(model, nn.Module) or is_model_wrapper(model):
+        return
+    if classes_of(model)[1] is None:
         return
     with no_side_effects():
         try:
