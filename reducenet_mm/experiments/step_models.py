@@ -34,6 +34,14 @@ Models = dict[str, BaseModel]
 HALFWAY = 0.5
 """Scaler of ``annealed``: a step costs the same at any between 0 and 1."""
 
+LORAS: dict[str, dict[str, Any]] = dict(
+    weight_lora=dict(kind='weight'),
+    half_rank_lora=dict(kind='weight', expansion=0.5),
+    conv_lora=dict(kind='kxk_1x1', inner_norm=True),
+)
+"""Case -> its branch. An update of full rank, the default, has more
+parameters than the weight itself; half of it is what the campaigns train."""
+
 _TRAIN_ALL = dict(reuse=dict(inherit='all', freeze=[]), norm_stats='live')
 
 
@@ -71,9 +79,8 @@ def build_variants(
         supernet=(_TRAIN_ALL, {}), annealed=(_TRAIN_ALL, {})
     )
     if teacher['backbone'].get('block') != 'sequential':
-        convs = dict(kind='kxk_1x1', inner_norm=True)
-        students['weight_lora'] = lora_policy, dict(lora=dict(kind='weight'))
-        students['conv_lora'] = lora_policy, dict(lora=convs)
+        for name, lora in LORAS.items():
+            students[name] = lora_policy, dict(lora=lora)
     for name, (policy, backbone) in students.items():
         student = _teacher_cfg(cfg, **backbone)
         models[name] = _build_stage(student, distiller, policy)

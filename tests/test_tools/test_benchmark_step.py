@@ -13,7 +13,7 @@ import pytest
 import torch
 from mmpretrain.structures import DataSample
 
-from reducenet_mm.experiments import step_cost, timing
+from reducenet_mm.experiments import step_cost, step_models, timing
 from reducenet_mm.models.supernet import (
     is_branch_key,
     is_lora_key,
@@ -104,7 +104,11 @@ def test_the_stages_train_what_their_presets_say(
 ) -> None:
     convs = ('pair.conv1.weight', 'pair.conv2.weight')
     norms = ('pair.norm1.bias', 'pair.norm1.weight')
-    kinds = dict(weight_lora=('down', 'up'), conv_lora=convs + norms)
+    kinds = dict(
+        weight_lora=('down', 'up'),
+        half_rank_lora=('down', 'up'),
+        conv_lora=convs + norms,
+    )
     for kind, ends in kinds.items():
         lora = [name for name, _ in trained(models[kind])]
         assert lora and all(map(is_lora_key, lora))
@@ -127,7 +131,7 @@ def test_teachers_of_a_block_are_the_same(
     wanted = teachers['plain_teacher'].eval()(inputs)
     torch.testing.assert_close(models['new_conv'].teacher(inputs), wanted)
     one = models['supernet'].teacher(inputs)
-    for name in ('annealed', 'weight_lora', 'conv_lora'):
+    for name in ('annealed', 'weight_lora', 'half_rank_lora', 'conv_lora'):
         assert torch.equal(models[name].teacher(inputs), one)
     assert not torch.allclose(one, wanted)
 
@@ -137,7 +141,7 @@ def test_a_block_without_lora_has_no_such_case(tool: SimpleNamespace) -> None:
     cfg = tool.network_config(args)
     cfg.model.backbone.update(block='sequential', student_conv='merged')
     models, _ = tool.build_models(cfg)
-    assert not {'weight_lora', 'conv_lora'} & set(models)
+    assert not set(step_models.LORAS) & set(models)
     assert {'annealed', 'inplace', 'new_conv'} < set(models)
     gates = student_gates(models['annealed'].architecture, 'lambda_relu')
     assert {gate.scaler for gate in gates.values()} == {0.5}
@@ -172,7 +176,7 @@ def test_a_grafted_backbone_is_timed_beside_the_stock_network(
     models, teachers = tool.build_models(cfg)
     scalers = {'scaler_1', 'scaler_0', 'ungrafted'}
     distilled = {'plain', 'mmrazor', 'supernet', 'annealed', 'inplace'}
-    distilled |= {'weight_lora', 'conv_lora'}
+    distilled |= {'weight_lora', 'half_rank_lora', 'conv_lora'}
     assert set(models) == scalers | distilled and not teachers
     inputs = batch()[0]
     plain = operations(models['plain'].eval(), inputs)[0]
@@ -220,8 +224,8 @@ def test_both_distillations_have_the_same_losses(
 
 
 def test_a_step_updates_what_trains_only(models: dict[str, Any]) -> None:
-    stages = ('supernet', 'annealed', 'weight_lora', 'conv_lora', 'new_conv')
-    for name in (*stages, 'inplace'):
+    stages = ('supernet', 'annealed', 'new_conv', 'inplace')
+    for name in (*stages, *step_models.LORAS):
         model = models[name]
         before = {k: v.clone() for k, v in model.named_parameters()}
         step_cost.TrainingStep(model, *batch())()
@@ -274,7 +278,8 @@ def test_the_tool_prints_and_writes(
     tool.main(arguments + ['--channels-last'] * channels_last)
     result = json.loads(out.read_text())
     names = {'plain', 'mmrazor', 'supernet', 'annealed', 'inplace'}
-    names |= {'weight_lora', 'conv_lora', 'plain_teacher', 'new_conv'}
+    names |= {'weight_lora', 'half_rank_lora', 'conv_lora'}
+    names |= {'plain_teacher', 'new_conv'}
     assert set(result['milliseconds']) == set(result['memory']) == names
     assert set(result['targets']) < set(result['ratios'])
     assert 'torch.profiler' in result['memory_measure']
@@ -283,6 +288,10 @@ def test_the_tool_prints_and_writes(
     peaks = {name: value['peak'] for name, value in result['memory'].items()}
     assert peaks['new_conv'] < peaks['plain_teacher']
     assert peaks['weight_lora'] < peaks['supernet']
+    memory = result['memory']
+    half = memory['half_rank_lora']['resident']
+    assert half < memory['weight_lora']['resident']
+    assert result['code']['packages']['mmrazor'] == '1.0.0'
     settings = result['settings']
     assert settings['channels_last'] is channels_last
     assert settings['shape'] == [1, 8, 8]
