@@ -1,8 +1,8 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-# The Fashion-MNIST student on soft labels and the features at stage ends.
+# The student of the campaign on 500 images of Fashion-MNIST, on soft labels.
 _base_ = [
-    '../../reducenet/fashion-mnist/reducenet8-w16-e4_fashion-mnist_teacher.py',
-    '../../_base_/distill/soft_labels_features.py',
+    '../../experiments/fashion-mnist-few/teacher.py',
+    '../../_base_/distill/soft_labels.py',
 ]
 
 model = dict(
@@ -11,9 +11,8 @@ model = dict(
     type='SupernetDistill',
     architecture=_base_.model,
     teacher_ckpt=None,  # the pipeline sets it
-    reuse=dict(inherit='all', freeze=['classifier']),
+    reuse=dict(inherit='all', freeze=[]),
     norm_stats='live',
     distiller=_base_.distiller,
 )
 custom_hooks = [*_base_.get('custom_hooks', []), *_base_.student_hooks]
-optim_wrapper = _base_.student_optim_wrapper
