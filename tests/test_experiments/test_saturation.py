@@ -6,7 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmpretrain.evaluation import Accuracy
 
 from reducenet_mm.experiments.saturation import (
     Trained,
@@ -75,6 +77,23 @@ def test_a_gain_of_exactly_the_least_goes_on_whatever_the_rounding() -> None:
     before, after = 100 * 269 / images, 100 * 270 / images
     assert after - before != 100 / images  # as floats are
     assert verdict(99.0, before, after, min_gain=100 / images).end is None
+
+
+def test_mmpretrains_accuracy_is_compared_up_to_its_precision() -> None:
+    """15 images of 5,000 are the 0.3 points asked for; 14 are not."""
+    labels = torch.zeros(5000, dtype=torch.long)
+
+    def accuracy(right: int) -> float:
+        scores = torch.zeros(5000, 2)
+        scores[:right, 0] = scores[right:, 1] = 1
+        (value,) = Accuracy.calculate(scores, labels, topk=(1,))[0]
+        return value.item()
+
+    before, after = accuracy(3968), accuracy(3983)
+    assert after - before < 0.3 - 1e-9  # as float32 is
+    assert verdict(99.0, before, after, min_gain=0.3).end is None
+    end = verdict(99.0, before, accuracy(3982), min_gain=0.3).end
+    assert '+0.28 points' in str(end)
 
 
 @pytest.mark.parametrize('value', [0.0, 0.412, 1.0])
