@@ -19,7 +19,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
 from .newest_checkpoint import is_intact, named_last, newest_checkpoint
-from .supernet import is_branch_key
+from .supernet import is_branch_key, is_lora_key
 
 ARCHITECTURE = 'architecture.'
 OVERLAY = 'teacher_overlay.'
@@ -64,6 +64,31 @@ def split_state_dict(
         teacher = {**supernet, **overlay} if overlay else None
     student = {k: v for k, v in supernet.items() if not is_branch_key(k)}
     return teacher, student
+
+
+def teacher_state_dict(
+    state_dict: Mapping[str, Tensor], source: str
+) -> StateDict:
+    """Take the teacher out of any checkpoint that has it.
+
+    Args:
+        state_dict: See :func:`split_state_dict`.
+        source: Where it comes from, for the error.
+
+    Returns:
+        The supernet's, without ``lora`` branches, which no teacher uses.
+
+    Raises:
+        ValueError: If it is a student stage's that kept no teacher.
+    """
+    teacher, _ = split_state_dict(state_dict)
+    if teacher is None:
+        raise ValueError(
+            f'{source} is a distillation checkpoint of a stage without a '
+            'distiller, which kept no teacher: give the checkpoint of the '
+            'stage that trained the teacher.'
+        )
+    return {k: v for k, v in teacher.items() if not is_lora_key(k)}
 
 
 def resolve_checkpoint(path: str, config_key: str) -> str:

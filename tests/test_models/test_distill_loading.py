@@ -111,10 +111,29 @@ def test_another_network_is_refused(
     assert f'model.teacher_ckpt={path!r}' in str(error.value)
 
 
-def test_a_distillation_checkpoint_is_refused_as_teacher(build, save):
-    path = save(build())
-    with pytest.raises(ValueError, match='This is a distillation checkpoint'):
+LORA = dict(lora=dict(kind='weight', expansion=0.5))
+
+
+@pytest.mark.parametrize('later', [{}, LORA], ids=['alike', 'lora'])
+@pytest.mark.parametrize('earlier', [{}, LORA], ids=['without', 'with_lora'])
+def test_a_student_stage_hands_on_its_teacher(
+    build, classifier, save, earlier, later
+):
+    stage = build(backbone=earlier)
+    train(stage)
+    path = save(stage)
+    algorithm = build(load=False, teacher_ckpt=path, backbone=later)
+    assert_teacher_is(algorithm, teacher_copy(classifier))
+    if later:
+        for key, value in algorithm.architecture.state_dict().items():
+            assert '.lora.up' not in key or not value.any(), key
+
+
+def test_a_stage_without_a_distiller_has_no_teacher_to_hand_on(build, save):
+    path = save(build(distiller=None))
+    with pytest.raises(ValueError, match='which kept no teacher') as error:
         build(load=False, teacher_ckpt=path)
+    assert f'model.teacher_ckpt={path!r}' in str(error.value)
 
 
 def test_missing_or_empty_teachers_are_refused(build, tmp_path):

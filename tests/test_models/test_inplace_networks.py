@@ -18,8 +18,37 @@ from reducenet_mm.models.checkpoint_views import (
 from reducenet_mm.models.supernet import hosts, is_branch_key, student_norms
 from tests.test_models.distillation import batch, optimizer, train
 from tests.test_models.inplace import BLOCKS, at, separate
+from tests.test_models.lora_stage import KINDS
 
 # two networks in one
+
+
+@pytest.mark.parametrize('block', ['postsum', 'parallel'])
+def test_a_stage_with_lora_goes_on_from_its_checkpoint(
+    inplace, build, save, block
+):
+    """Both of its networks are there: one file is teacher and student."""
+    stage = inplace(dict(block=block))
+    train(stage)
+    path = save(stage)
+    stage.eval()
+    inputs, _ = batch()
+    after = build(
+        load=False,
+        backbone=dict(block=block, lora=KINDS['inner']),
+        teacher_ckpt=path,
+        student_init=path,
+        reuse=dict(inherit='all', freeze='all'),
+        norm_stats='inherited',
+    )
+    after.eval()
+    assert torch.equal(after.teacher(inputs), stage.teacher(inputs))
+    start = stage(inputs)
+    assert torch.equal(after(inputs), start)
+    train(after)
+    after.eval()
+    assert torch.equal(after.teacher(inputs), stage.teacher(inputs))
+    assert not torch.allclose(after(inputs), start)
 
 
 def test_it_is_a_mmrazor_algorithm_at_rest_a_student(inplace):

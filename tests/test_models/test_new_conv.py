@@ -44,9 +44,30 @@ def test_a_new_conv_takes_up_the_teachers_checkpoint(name, inner_norm):
         assert torch.equal(net.layer1[0].conv1.weight, start)
         assert (net(x)[0] - teacher(x)[0]).abs().max() > 1e-3
     resumed = build(name, inner_norm=inner_norm)
-    resumed.load_state_dict(adapt_state_dict(resumed, net.state_dict()))
+    resumed.load_state_dict(net.state_dict())
     set_scaler(resumed, 0.0)
     assert torch.equal(resumed(x)[0], net(x)[0])
+
+
+@pytest.mark.parametrize('name', ['merged', 'fresh'])
+def test_a_teacher_with_the_same_config_has_no_new_conv_to_inherit(name):
+    """Its own never trained: it is the merge of a pair that has changed."""
+    teacher, x = build(name), images()
+    pairs = build('sequential').state_dict()
+    state = teacher.state_dict()
+    for key, value in pairs.items():
+        state[key.replace('.pair.', '.expand.')] = value
+    net = build(name)
+    wanted = copy.deepcopy(net)
+    net.load_state_dict(adapt_state_dict(net, state))
+    wanted.load_state_dict(adapt_state_dict(wanted, pairs))
+    for key, value in wanted.state_dict().items():
+        assert torch.equal(net.state_dict()[key], value), key
+    teacher.load_state_dict(state)
+    torch.testing.assert_close(net(x)[0], teacher(x)[0])
+    for one in (net, teacher):
+        set_scaler(one, 0.0)
+    assert (net(x)[0] - teacher(x)[0]).abs().max() > 1e-3
 
 
 def test_only_the_new_conv_trains_and_the_teacher_stays():

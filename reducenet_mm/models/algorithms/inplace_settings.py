@@ -80,7 +80,8 @@ def check_inplace_architecture(architecture: nn.Module) -> tuple[str, ...]:
             'model.architecture.backbone.lora is for a student which is '
             'frozen otherwise; in place, the convolution beside it trains. '
             'Leave it out here and train it in a stage of its own '
-            '(SupernetDistill).'
+            '(SupernetDistill), whose teacher_ckpt and student_init are '
+            'both the checkpoint from here.'
         )
     if any(getattr(m, 'with_cp', False) for m in architecture.modules()):
         raise ValueError(

@@ -18,7 +18,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from ..checkpoint_checks import check_state_dict
-from ..checkpoint_views import read_state_dict
+from ..checkpoint_views import read_state_dict, teacher_state_dict
 from ..supernet import (
     STUDENT,
     adapt_state_dict,
@@ -62,9 +62,10 @@ class SupernetDistill(SharedSupernet):
     Args:
         architecture: Config or instance of the supernet: any MMEngine model
             with ReduceNet branches.
-        teacher_ckpt: The teacher's checkpoint: a file, or a work directory
-            (its last checkpoint). Not needed for resuming or testing, since
-            a distillation checkpoint holds both networks.
+        teacher_ckpt: The teacher's checkpoint, or a distillation checkpoint
+            that holds one (of ``InplaceDistill`` every one): a file, or a
+            work directory (its last checkpoint). Not needed for resuming or
+            testing, since those hold both networks.
         student_init: Checkpoint of the student to start from when it is not
             the teacher without branches: an exported student or a
             distillation checkpoint. For resuming it need not be there, see
@@ -173,10 +174,9 @@ class SupernetDistill(SharedSupernet):
         """
         super().init_weights()
         if self.teacher_ckpt is not None:
-            self.load_teacher(
-                read_state_dict(self.teacher_ckpt, 'model.teacher_ckpt'),
-                f'model.teacher_ckpt={self.teacher_ckpt!r}',
-            )
+            source = f'model.teacher_ckpt={self.teacher_ckpt!r}'
+            weights = read_state_dict(self.teacher_ckpt, 'model.teacher_ckpt')
+            self.load_teacher(teacher_state_dict(weights, source), source)
         if self.student_init is not None:
             load_student_init(self.architecture, self.student_init)
 

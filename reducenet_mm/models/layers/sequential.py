@@ -100,8 +100,8 @@ class SequentialConv2d(HostConv2d, nn.Conv2d):
 
     ``scaler * pair(x) + (1 - scaler) * conv(x)``, where the pair is the
     branch ``expand``: only one of the two is computed at 0 and at 1. Takes
-    up checkpoints of :class:`SequentialPair`. Not meant for training the
-    teacher, in which ``weight`` would have no part.
+    up checkpoints of :class:`SequentialPair`. In the teacher ``weight`` has
+    no part: it does not train there, and no student starts from it.
 
     Args:
         conv: The convolution whose place it takes, left unchanged.
@@ -147,17 +147,22 @@ class SequentialConv2d(HostConv2d, nn.Conv2d):
             self._take_merge_of(self.expand)
 
     def adapt_state(self, state: dict[str, Tensor], prefix: str) -> None:
-        """Turn the keys of a ``SequentialPair`` into those of this layer.
+        """Start the new convolution from a teacher's pair.
 
-        The new convolution gets the exact merge, or its present values. A
-        state dict that has one already is left as it is.
+        It gets the exact merge, or its present values: also where the
+        teacher had this layer instead of a ``SequentialPair``, since at
+        scaler 1 the convolution has no part and is not trained.
         """
-        old = f'{prefix}pair.'
-        keys = [key for key in state if key.startswith(old)]
-        if not keys or self.deploy:
+        old, new = f'{prefix}pair.', f'{prefix}expand.'
+        for key in [key for key in state if key.startswith(old)]:
+            state[new + key[len(old) :]] = state.pop(key)
+        values = {
+            key[len(new) :]: value
+            for key, value in state.items()
+            if key.startswith(new)
+        }
+        if not values or self.deploy:
             return
-        values = {key[len(old) :]: state.pop(key) for key in keys}
-        state.update({f'{prefix}expand.{k}': v for k, v in values.items()})
         start = copy.deepcopy(self)
         own = self.expand.state_dict()
         # A pair of another shape is for the loader to refuse, by name.
@@ -179,7 +184,8 @@ class SequentialConv2d(HostConv2d, nn.Conv2d):
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any
     ) -> None:
-        self.adapt_state(state_dict, prefix)
+        if any(key.startswith(f'{prefix}pair.') for key in state_dict):
+            self.adapt_state(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, x: Tensor) -> Tensor:
