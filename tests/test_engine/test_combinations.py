@@ -44,18 +44,27 @@ from tests.test_models.presets import (
 HOSTS = {
     'postsum': dict(block='postsum'),
     'postsum_lora': dict(block='postsum', lora=dict(kind='1x1')),
+    'postsum_lora_act': dict(
+        block='postsum',
+        lora=dict(kind='kxk_1x1', expansion=2, inner_norm=True, act=True),
+    ),
     'parallel': dict(block='parallel'),
+    'parallel_lora': dict(
+        block='parallel', lora=dict(kind='weight', expansion=0.5)
+    ),
     'sequential': dict(block='sequential'),
     'sequential_new': dict(block='sequential', student_conv='merged'),
     'sequential_fresh': dict(block='sequential', student_conv='fresh'),
 }
 NEW_CONVS = ('sequential_new', 'sequential_fresh')
+LORA, LORA_ACT = 'lora', 'postsum_lora_act'
 SCALER = sorted(
     path.stem for path in (BASES / 'schedules/scaler').glob('*.py')
 )
 ABRUPT, LEARNED, ACTIVATION = 'abrupt', 'learned_mask', 'lora_activation'
 SCHEDULES = (*SCALER, LEARNED)
-AXES = (tuple(HOSTS), (ABRUPT, *SCHEDULES), REUSE, DISTILL)
+POLICIES = (*REUSE, LORA)
+AXES = (tuple(HOSTS), (ABRUPT, *SCHEDULES), POLICIES, DISTILL)
 BLOCK = r'backbone\.layer\d\.0\.'
 CONV = rf'{BLOCK}conv1\.((pair\.conv\d\.)?weight|bias|lora\..*)'
 TRAINED = dict(
@@ -68,6 +77,7 @@ TRAINED = dict(
     published_head=r'.*',
     published_june=rf'{BLOCK}(conv1|downsample)\..*',
     published_classifier_only=r'(?!head\.fc\.weight).*',
+    lora=rf'{BLOCK}conv1\.lora\..*',
 )
 """What each policy trains, but for branches, as a regular expression."""
 FRESH = dict(published_june=rf'{BLOCK}conv1\..*')
@@ -76,16 +86,21 @@ STEPS, END = 8, 6
 """Iterations of each training, and after which the scaler is 0."""
 
 
-def makes_sense(host: str, schedule: str, *_: str) -> bool:
+def makes_sense(host: str, schedule: str, policy: str, *_: str) -> bool:
     """New convolutions have replaced what would have to fade.
 
-    Nor has the pair of ``sequential`` a branch that a mask could leave out,
-    or another block here an activation that could fade without its branch.
+    Nor has the pair of ``sequential`` a branch that a mask could leave out.
+    Only that pair and one kind of lora have an activation that could fade
+    without a branch; that of lora has to. Without lora it cannot train.
     """
+    if policy == LORA and 'lora' not in HOSTS[host]:
+        return False
     if host in NEW_CONVS:
         return schedule == ABRUPT
     if schedule == ACTIVATION:
-        return host == 'sequential'
+        return host in ('sequential', LORA_ACT)
+    if host == LORA_ACT:
+        return schedule in SCALER
     return (host, schedule) != ('sequential', LEARNED)
 
 
@@ -103,11 +118,16 @@ def matches(pattern: str, name: str) -> bool:
 
 
 class Start(Hook):
-    """Remember the first iteration: scalers, network and losses."""
+    """Remember the first iteration: scalers, network and losses.
+
+    Args:
+        still: Gates that do not fade.
+    """
 
     priority = 'LOWEST'
 
-    def __init__(self) -> None:
+    def __init__(self, *still: str) -> None:
+        self.still = still
         self.scalers: list[float] = []
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
@@ -115,7 +135,7 @@ class Start(Hook):
         gates = [
             module.scaler
             for module in network.modules()
-            if getattr(module, 'gate', 'lora') != 'lora'
+            if getattr(module, 'gate', 'lora') not in self.still
         ]
         self.scalers.append(sum(gates) / len(gates))
         if runner.iter == 0:
@@ -167,7 +187,8 @@ def stage(classifier_cfg, teacher, host, tmp_path):
         # One epoch: MMEngine's loop by iterations sleeps between two of them.
         data *= STEPS
         loader = DataLoader(data, len(images), collate_fn=pseudo_collate)
-        watch = Start()
+        only_lora = (host, schedule) == (LORA_ACT, ACTIVATION)
+        watch = Start('lora', *['expand'] * only_lora)
         runner = Runner(
             model=algorithm,
             work_dir=str(tmp_path),
@@ -262,19 +283,20 @@ def test_combination(
             (h, ACTIVATION, r"'lambda_relu' the block 'sequential'")
             for h in ('postsum', 'postsum_lora', 'parallel')
         ),
+        *((LORA_ACT, s, 'needs a schedule') for s in (ABRUPT, LEARNED)),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_training(
     host, schedule, message, stage
 ):
     runner, watch = stage(schedule, 'published_head', 'soft_labels')
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, RuntimeError), match=message):
         runner.train()
-    assert not watch.scalers
+    assert not hasattr(watch, 'losses')
 
 
 def test_every_block_and_policy_is_combined():
-    assert TRAINED.keys() == set(REUSE)
+    assert TRAINED.keys() == set(POLICIES)
     assert {block['block'] for block in HOSTS.values()} == set(BLOCKS)
     convs = {block.get('student_conv', 'pair') for block in HOSTS.values()}
     assert convs == set(STUDENT_CONVS)
