@@ -213,6 +213,36 @@ def test_grafted_networks_give_back_the_stock_networks_step(name):
             assert measured['quartile1'] < 1 < measured['quartile3']
 
 
+@pytest.mark.parametrize(
+    'name', ['resnet18', 'resnet18-batch32', 'mobilenet-v2']
+)
+def test_peaks_of_grafted_networks_are_those_of_the_file(name):
+    section = (ROOT / 'docs/results.md').read_text(encoding='utf-8')
+    section = section[section.index('Peak memory of the same steps') :]
+    head, _, *rows = [
+        line.strip('| ').split(' | ')
+        for line in section[: section.index('```')].splitlines()
+        if line.startswith('|')
+    ]
+    path = ROOT / f'docs/results/step-cost/grafted-{name}.json'
+    content = json.loads(path.read_text())
+    cases = [
+        {'stock': 'plain'}.get(cell, cell.replace(' ', '_'))
+        for cell in head[1:]
+    ]
+    assert set(cases) == set(content['memory']) - {'annealed'}
+    batch = content['settings']['batch']
+    (row,) = [
+        cells[1:]
+        for cells in rows
+        if cells[0].lower().replace('-', '').split(', ')
+        == [name.split('-batch')[0].replace('-', ''), str(batch)]
+    ]
+    assert row == [
+        f'{content["memory"][case]["peak"] / 2**20:.0f}' for case in cases
+    ]
+
+
 def test_the_kills_of_the_page_are_those_of_the_files():
     page = (ROOT / 'docs/results.md').read_text(encoding='utf-8')
     start = page.index('## Killed and resumed\n')

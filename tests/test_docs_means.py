@@ -6,7 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from torch import nn
 
+from reducenet_mm.models import ReduceNet
 from reducenet_mm.models.layers.lora import LORA_KINDS
 from reducenet_mm.models.layers.sequential import STUDENT_CONVS
 
@@ -85,3 +89,31 @@ def test_what_is_left_after_the_adjustment_is_named():
     assert said is not None
     named = re.findall(r'\w+', said[1].replace(' and ', ', '))
     assert sorted(named) == sorted(left['cifar10-jpeg-narrow'])
+
+
+def test_learning_rates_of_the_page_are_those_of_an_optimizer():
+    paramwise = re.search(r'`paramwise_cfg=(dict\(roles=.+?\)\))`', page())
+    assert paramwise is not None
+    lora = dict(kind='weight')
+    model = nn.ModuleDict(
+        dict(
+            backbone=ReduceNet(8, base_channels=4, expansion=1, lora=lora),
+            head=nn.Linear(16, 10),
+        )
+    )
+    cfg = Config.fromfile(CONFIGS / '_base_/distill/soft_labels.py')
+    optim = build_optim_wrapper(
+        model,
+        dict(
+            cfg.student_optim_wrapper,
+            optimizer=dict(type='SGD', lr=1.0),
+            paramwise_cfg=eval(paramwise[1], dict(dict=dict)),
+        ),
+    )
+    names = {id(param): name for name, param in model.named_parameters()}
+    rates: dict[float, set[str]] = {}
+    for group in optim.optimizer.param_groups:
+        part = names[id(group['params'][0])]
+        part = part if '.lora.' not in part else 'lora'
+        rates.setdefault(group['lr'], set()).add(part.split('.')[0])
+    assert rates == {0.1: {'head'}, 2.0: {'lora'}, 1.0: {'backbone'}}

@@ -31,9 +31,7 @@ stages = [
 # is. `patience` counts validations, here of every fifth epoch. It is half a
 # stage: with a cosine schedule much of the gain comes late, at a low learning
 # rate. The student may pass its teacher, as those of the campaigns did.
-until = dict(
-    min_gain=0.3, patience=8, stage_min_gain=0.3, beyond_teacher=True
-)
+until = dict(min_gain=0.3, patience=8, stage_min_gain=0.3, beyond_teacher=True)
 cfg_options = dict(train_cfg=dict(val_interval=5))
 
 # Both get the training multiply-adds that the stages have really spent.
