@@ -1,7 +1,8 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
 # The same on 500 images of Fashion-MNIST, where campaigns found that soft
 # labels help, for two CPU cores:
-#   python tools/reduce.py configs/pipelines/fashion-mnist-few-until-saturation.py
+#   python tools/reduce.py \
+#       configs/pipelines/fashion-mnist-few-until-saturation.py
 seed = 0
 
 # Each student stage starts from the best student so far, by validation.
