@@ -174,11 +174,11 @@ class ScalerSchedule:
             length = epoch_length
         begin = self.begin * length
         end = total // 2 if self.end is None else self.end * length
-        if not begin < end <= total:
+        if not begin < end < total:
             raise ValueError(
                 f'{self.hook}({given}) would anneal from iteration {begin} to '
                 f'{end} of a training of {total} (train_cfg.max_epochs or '
-                'max_iters): it must reach scaler 0, which is what is '
+                'max_iters): it must train at scaler 0 too, which is what is '
                 'shipped. Set `begin` and `end` to fit.'
             )
         return begin, end

@@ -82,10 +82,15 @@ def deployed_modules(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def conv_norm_pairs(network: nn.Module) -> Iterator[tuple[str, str]]:
-    """Yield the names of each convolution and of the norm after it."""
+    """Yield the names of each convolution and of the norm after it.
+
+    Not those of a deep stem, nor of other blocks than basic ones.
+    """
     for name, module in network.named_modules():
         prefix = prefix_of(name)
         if isinstance(module, ResNet):
+            if module.deep_stem:
+                continue
             yield f'{prefix}conv1', prefix + module.norm1_name
         elif isinstance(module, BasicBlock):
             yield f'{prefix}conv1', prefix + module.norm1_name

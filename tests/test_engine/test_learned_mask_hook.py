@@ -150,7 +150,7 @@ def test_a_step_that_overflows_teaches_nothing(
 ):
     """One branch alone gets an infinite gradient, in the first step."""
     options = amp(init_scale=1024.0)
-    run(tmp_path / 'finite', [HOOK], epochs=3, **options)
+    run(tmp_path / 'finite', [HOOK], epochs=4, **options)
     finite = learned[:2]
     learned.clear()
     factors = [float('inf'), 1.0]
@@ -161,7 +161,7 @@ def test_a_step_that_overflows_teaches_nothing(
             output.register_hook(lambda grad: grad * factor)
 
     in_layer('layer1', overflow)
-    runner, _ = run(tmp_path / 'overflow', [HOOK], epochs=3, **options)
+    runner, _ = run(tmp_path / 'overflow', [HOOK], epochs=4, **options)
     assert runner.optim_wrapper.loss_scaler.get_scale() == 512
     assert set(learned[0].values()) == {0.0}
     for name, score in learned[1].items():
@@ -243,7 +243,7 @@ def test_a_branch_that_the_loss_does_not_depend_on(
     tmp_path, learned, in_layer
 ):
     in_layer('layer2', detach)
-    run(tmp_path / 'run', [HOOK], epochs=3)
+    run(tmp_path / 'run', [HOOK], epochs=4)
     first, second, third = learned[0].values()
     assert first == second == 0
     assert abs(third) > 1e-4
@@ -253,7 +253,7 @@ def test_a_loss_that_depends_on_no_branch_is_refused(tmp_path, in_layer):
     in_layer('layer3', detach)
     options = {'model.reuse.freeze': []}
     with pytest.raises(RuntimeError, match=r'any of .*layer1.*detached'):
-        run(tmp_path / 'run', [HOOK], epochs=3, **options)
+        run(tmp_path / 'run', [HOOK], epochs=4, **options)
 
 
 def test_the_cost_is_that_of_the_mean_time():
@@ -262,3 +262,12 @@ def test_the_cost_is_that_of_the_mean_time():
     assert len(expected) == 3
     # Of 5, 7 and 9.
     assert [ramp.end for _, ramp in expected.values()] == [7, 7, 7]
+
+
+def test_each_branch_has_an_iteration_to_go_in():
+    network = ReduceNet(depth=8, base_channels=2, scaler=0.0)
+    hook = LearnedMaskHook(begin=1, end=4, by_epoch=False)
+    assert len(hook.fading_ramps(network, 12, None)) == 3
+    hook = LearnedMaskHook(begin=1, end=3, by_epoch=False)
+    with pytest.raises(ValueError, match='3 branches .* in 2 iterations'):
+        hook.fading_ramps(network, 12, None)

@@ -86,6 +86,16 @@ REFUSED = {
         "dict(type='InplaceHook')",
         "for model.type='InplaceDistill', got SupernetDistill",
     ),
+    'two of the same gates': (
+        student(),
+        "dict(type='LearnedMaskHook'), dict(type='ScalerScheduleHook')",
+        'LearnedMaskHook and ScalerScheduleHook in custom_hooks both move 3 ',
+    ),
+    'no step at scaler 0': (
+        student(),
+        "dict(type='ScalerScheduleHook', end=3)",
+        'from iteration 0 to 3 of a training of 3 (train_cfg.max_epochs',
+    ),
     'too late': (
         student(),
         "dict(type='ScalerScheduleHook', end=4)",
@@ -121,6 +131,18 @@ def test_hooks_that_do_not_fit(case, make_config, refuse):
     assert message in refuse(path)
 
 
+def test_nothing_is_computed_again_in_place(make_config, refuse):
+    path = make_config(model=inplace('ramp=0'))
+    path.write_text(
+        f'{path.read_text()}\n'
+        "custom_hooks = [dict(type='InplaceHook')]\n"
+        "activation_checkpointing = ['architecture.backbone.layer2']\n"
+    )
+    said = refuse(path)
+    assert "activation_checkpointing=['architecture.backbone.layer2']" in said
+    assert 'gradients of the student' in said
+
+
 def test_iterations_are_checked_where_they_are_known(make_config, refuse):
     path = make_config(model=student())
     path.write_text(
@@ -138,6 +160,7 @@ def test_hooks_that_fit_pass(make_config: Callable[..., Path]) -> None:
     path = make_config(model=student(options='train_branches=True'))
     cfg = Config.fromfile(path)
     cfg.custom_hooks = [dict(type='ScalerScheduleHook', end=1, priority=40)]
+    cfg.train_cfg.max_epochs = 2
     with preflight.no_side_effects():
         model = preflight.check_config(cfg, (), init_weights=False)
         preflight.check_hooks(cfg, model)
@@ -176,6 +199,7 @@ def test_default_hooks_count_and_are_checked(make_config, refuse):
     assert 'from iteration 0 to 4 of a training of 1' in refuse(path)
     path.write_text(f'{text}\n{hooks.format(1)}\n')
     cfg = Config.fromfile(path)
+    cfg.train_cfg.max_epochs = 2
     with preflight.no_side_effects():
         model = preflight.check_config(cfg, (), init_weights=False)
         preflight.check_hooks(cfg, model)

@@ -274,7 +274,7 @@ def test_only_the_gates_that_are_named_move(tmp_path):
         tmp_path / 'run',
         [dict(SCHEDULE, begin=0, end=1, gates=['lambda_relu'])],
         backbone=BLOCKS['lora'][0],
-        epochs=1,
+        epochs=2,
     )
     assert len(watch.gates[0]) == 6
     for name, value in watch.gates[0].items():

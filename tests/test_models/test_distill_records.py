@@ -63,3 +63,18 @@ def test_connectors_that_must_know_a_teacher_network_are_refused(build):
         build(distiller=copy.deepcopy(distiller))
     del distiller['connectors']['margin']
     assert build(distiller=distiller).distiller.connectors
+
+
+def test_a_record_that_trains_nothing_is_refused(build):
+    """Reentrant checkpointing computes the block without a graph first."""
+    source = 'backbone.layer3.0.conv1'
+    distiller = soft_labels()
+    for side in ('student', 'teacher'):
+        distiller[f'{side}_recorders']['logits']['source'] = source
+    losses = build(distiller=copy.deepcopy(distiller)).loss(*batch())
+    assert losses['distill.loss_kl'].requires_grad
+    algorithm = build(distiller=distiller, backbone=dict(with_cp=True))
+    with pytest.raises(RuntimeError) as error:
+        algorithm.train().loss(*batch())
+    assert "none of ['loss_kl'] has a gradient" in str(error.value)
+    assert source in str(error.value) and 'with_cp' in str(error.value)

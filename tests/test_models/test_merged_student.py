@@ -7,10 +7,12 @@ import copy
 
 import pytest
 import torch
+from mmpretrain.registry import MODELS
 from torch import nn
 
 from reducenet_mm import graft, set_scaler, ungraft
 from reducenet_mm.models.backbones.reduce_blocks import absorb_conv_biases
+from reducenet_mm.models.layers.lora import WeightLora
 from reducenet_mm.models.merged_student import merge_student
 from reducenet_mm.models.supernet import (
     is_branch_key,
@@ -20,6 +22,7 @@ from reducenet_mm.models.supernet import (
 from tests.conftest import randomise_norms
 from tests.test_models.blocks import EXACT, images
 from tests.test_models.blocks import build as build_net
+from tests.test_models.grafts import grafted_cfg
 
 KINDS = {
     'pair': dict(kind='kxk_1x1'),
@@ -142,6 +145,26 @@ def test_a_trained_pair_becomes_the_new_conv(name, inner_norm):
     torch.testing.assert_close(
         load(target, merge_student(target, plain))(x)[0], net(x)[0], **EXACT
     )
+
+
+def test_a_backbone_with_a_deep_stem_takes_one_too():
+    """Its stem has no norm of a name that others have."""
+    lora = dict(kind='weight', expansion=0.5)
+    net = MODELS.build(grafted_cfg('Res2Net', lora=lora)).double()
+    for host in randomise_norms(net).modules():
+        if isinstance(host, WeightLora):
+            nn.init.normal_(host.up, std=0.1)
+    set_scaler(net, 0.0)
+    state = net.state_dict()
+    student = {k: v for k, v in state.items() if not is_branch_key(k)}
+    target = MODELS.build(grafted_cfg('Res2Net')).double()
+    for one in (net, target):
+        one.eval()  # returns None
+    x = torch.randn(2, 3, 32, 32, dtype=torch.double)
+    wanted = net(x)[0]
+    assert (target(x)[0] - wanted).abs().max() > 1e-3
+    load(target, merge_student(target, student))
+    torch.testing.assert_close(target(x)[0], wanted, **EXACT)
 
 
 def test_no_random_number_is_drawn():

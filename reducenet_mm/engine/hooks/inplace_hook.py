@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -37,6 +38,22 @@ class InplaceHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Refuse a model that has no use for this hook."""
         self.check_fit(unwrapped_model(runner))
+        self.check_settings(runner.cfg)
+
+    def check_settings(self, cfg: Config) -> None:
+        """Raise ``ValueError`` if parts would be computed again.
+
+        Args:
+            cfg: The full config.
+        """
+        if cfg.get('activation_checkpointing'):
+            raise ValueError(
+                'activation_checkpointing='
+                f'{cfg.activation_checkpointing} computes modules again in '
+                'the backward pass, in which the gates are the same for '
+                'both networks: the teacher would get gradients of the '
+                'student. Leave it out in place (InplaceDistill).'
+            )
 
     def check_fit(self, model: Any, train_cfg: Any = None) -> None:
         """Raise ``ValueError`` if ``model`` has no use for this hook."""

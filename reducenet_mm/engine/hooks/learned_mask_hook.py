@@ -80,6 +80,25 @@ class LearnedMaskHook(ScalerScheduleHook):
         self._loss_scale = 1.0
         self._handles: list[Any] = []
 
+    def moving(
+        self, network: nn.Module, total: int, epoch_length: int | None
+    ) -> dict[str, tuple[dict[str, Gated], Ramp]]:
+        """Return all branches as one unit, and when they go.
+
+        Raises:
+            ValueError: As in ``ScalerScheduleHook``, or if there are fewer
+                iterations than branches.
+        """
+        moving = super().moving(network, total, epoch_length)
+        ((gates, ramp),) = moving.values()
+        if len(gates) > ramp.end - ramp.begin:
+            raise ValueError(
+                f'{self.schedule.hook} has {len(gates)} branches to leave out '
+                f'one by one in {ramp.end - ramp.begin} iterations. Set an '
+                'earlier begin or a later end.'
+            )
+        return moving
+
     def fading_ramps(
         self, network: nn.Module, total: int, epoch_length: int | None
     ) -> dict[str, tuple[dict[str, Gated], Ramp]]:

@@ -115,6 +115,7 @@ class ScalerScheduleHook(Hook):
         network = getattr(model, 'architecture', model)
         gates = self._find_gates(network)
         check_model(model, gates, self.schedule.hook)
+        self.check_beside(runner.hooks, model)
         if hasattr(model, 'trained_branches'):
             activations = student_gates(network, 'lambda_relu')
             loras = set(filter(is_lora_key, activations))
@@ -147,6 +148,28 @@ class ScalerScheduleHook(Hook):
             self.moving(network, train_cfg['max_iters'], None)
         elif train_cfg.get('max_epochs'):
             self.schedule.check_epochs(train_cfg['max_epochs'])
+
+    def check_beside(self, hooks: Sequence[Any], model: nn.Module) -> None:
+        """Raise ``ValueError`` if another hook moves the same gates.
+
+        Args:
+            hooks: All of the training, this one included.
+            model: What will be trained; only read.
+        """
+        network = getattr(model, 'architecture', model)
+        own = self._find_gates(network)
+        for hook in hooks:
+            if hook is self or not isinstance(hook, ScalerScheduleHook):
+                continue
+            both = own.keys() & hook._find_gates(network).keys()
+            if both:
+                raise ValueError(
+                    f'{self.schedule.hook} and {hook.schedule.hook} in '
+                    f'custom_hooks both move {len(both)} gates, such as '
+                    f'`{min(both)}`, so that one would undo the other. Leave '
+                    "one out, or give each other gates (gates=['expand'] or "
+                    "['lambda_relu'])."
+                )
 
     def moving(
         self, network: nn.Module, total: int, epoch_length: int | None

@@ -20,8 +20,9 @@ def check_hooks(cfg: Config, model: nn.Module) -> None:
     """Let hooks look at the model, and the model ask for hooks.
 
     A hook that is for certain models or trainings has ``check_fit(model,
-    train_cfg)``; a model that relies on hooks has ``missing_hooks()``, which
-    says why, by the hook's name. A hook without it is not built.
+    train_cfg)``, and maybe ``check_settings(cfg)`` or ``check_beside(hooks,
+    model)``; a model that relies on hooks has ``missing_hooks()``, which
+    says why, by the hook's name. A hook without the first is not built.
 
     Args:
         cfg: The full config; it is not changed.
@@ -36,8 +37,14 @@ def check_hooks(cfg: Config, model: nn.Module) -> None:
         for _, _, kind in hook_classes(cfg)
         for base in inspect.getmro(kind)
     }
-    for hook in hooks_with(cfg, 'check_fit'):
+    hooks = list(hooks_with(cfg, 'check_fit'))
+    for hook in hooks:
         hook.check_fit(model, cfg.train_cfg)
+    for hook in hooks:
+        if hasattr(hook, 'check_settings'):
+            hook.check_settings(cfg)
+        if hasattr(hook, 'check_beside'):
+            hook.check_beside(hooks, model)
     missing_hooks = getattr(model, 'missing_hooks', dict)
     for name, reason in missing_hooks().items():
         if name not in found:

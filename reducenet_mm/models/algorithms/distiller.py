@@ -87,16 +87,29 @@ def compare_student(
         As :func:`compute_losses`.
 
     Raises:
-        RuntimeError: If a loss asks for what was not recorded.
+        RuntimeError: If a loss asks for what was not recorded, or none of
+            them has a gradient, though the student's own have.
     """
     distiller.set_deliveries_override(True)
     with distiller.student_recorders, distiller.deliveries:
         losses = student()
     try:
-        return losses, distiller.compute_distill_losses()
+        compared = distiller.compute_distill_losses()
     except (AssertionError, TypeError):
         _check_recorded(distiller)
         raise
+    if compared and not _has_gradient(compared) and _has_gradient(losses):
+        recorders = distiller.student_recorders.recorders.values()
+        raise RuntimeError(
+            f'model.distiller: none of {sorted(compared)} has a gradient, so '
+            'that nothing would be distilled. Either nothing that trains '
+            'comes before what is recorded of the student '
+            f'({[recorder.source for recorder in recorders]}), or it is '
+            'inside a part that is computed again in the backward pass '
+            '(backbone.with_cp, activation_checkpointing): record the end of '
+            'a stage or the head, or leave that out.'
+        )
+    return losses, compared
 
 
 def release_records(distiller: ConfigurableDistiller) -> None:
@@ -104,6 +117,14 @@ def release_records(distiller: ConfigurableDistiller) -> None:
     for manager in (distiller.student_recorders, distiller.teacher_recorders):
         for recorder in manager.recorders.values():
             recorder.reset_data_buffer()
+
+
+def _has_gradient(losses: Any) -> bool:
+    """Whether a tensor in these losses, or in lists of them, has a graph."""
+    if isinstance(losses, Tensor):
+        return losses.requires_grad
+    values = losses.values() if isinstance(losses, dict) else losses
+    return any(map(_has_gradient, values))
 
 
 def _detached(record: Any) -> Any:

@@ -83,12 +83,13 @@ def check_inplace_architecture(architecture: nn.Module) -> tuple[str, ...]:
             '(SupernetDistill), whose teacher_ckpt and student_init are '
             'both the checkpoint from here.'
         )
-    if any(getattr(m, 'with_cp', False) for m in architecture.modules()):
-        raise ValueError(
-            'model.architecture.backbone.with_cp=True computes blocks again '
-            'in the backward pass, in which the gates are the same for both '
-            'networks. Set with_cp=False.'
-        )
+    for key in ('with_cp', 'use_checkpoint'):
+        if any(getattr(m, key, False) for m in architecture.modules()):
+            raise ValueError(
+                f'model.architecture.backbone.{key}=True computes blocks '
+                'again in the backward pass, in which the gates are the same '
+                f'for both networks. Set {key}=False.'
+            )
     moving = find_moving_norms(architecture, 'live', ())
     if not moving:
         raise ValueError(
