@@ -216,7 +216,16 @@ def merged(config: Path, options: Mapping[str, Any]) -> Config:
 
 
 def check_checkpoints(cfg: Config) -> None:
-    """Raise ``ValueError`` if checkpoints go elsewhere than into work dirs."""
+    """Raise ``ValueError`` if no last epoch would be found in a work dir."""
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint', {})
+    for key in ('by_epoch', 'save_last'):
+        if hook is None or not hook.get(key, True):
+            got = None if hook is None else f'dict({key}={hook[key]})'
+            raise ValueError(
+                f'default_hooks.checkpoint={got}: a run is what its last '
+                "epoch's checkpoint holds. Set default_hooks.checkpoint=dict("
+                "type='CheckpointHook', by_epoch=True, save_last=True)."
+            )
     out_dir = out_dir_of(cfg)
     if out_dir is not None:
         raise ValueError(

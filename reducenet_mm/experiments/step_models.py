@@ -78,8 +78,12 @@ def build_variants(
     students: dict[str, tuple[Mapping[str, Any], dict[str, Any]]] = dict(
         supernet=(_TRAIN_ALL, {}), annealed=(_TRAIN_ALL, {})
     )
+    grafted = unscoped(teacher['backbone']['type']) == GRAFTED
     if teacher['backbone'].get('block') != 'sequential':
-        for name, lora in LORAS.items():
+        for name, settings in LORAS.items():
+            lora = dict(settings)
+            if grafted:  # what a norm inside leaves may have no place
+                lora.pop('inner_norm', None)
             students[name] = lora_policy, dict(lora=lora)
     for name, (policy, backbone) in students.items():
         student = _teacher_cfg(cfg, **backbone)
@@ -90,7 +94,7 @@ def build_variants(
         models['inplace'] = _build_algorithm(
             'InplaceDistill', teacher, distiller
         )
-    if unscoped(teacher['backbone']['type']) == GRAFTED:
+    if grafted:
         return {**models, **build_scalers(teacher)}, {}
     pairs, teachers = _build_pairs(cfg, distiller, new_conv_policy)
     return {**models, **pairs}, teachers

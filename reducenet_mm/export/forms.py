@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from reducenet_mm.models.backbones.reduce_blocks import absorb_conv_biases
 from reducenet_mm.models.checkpoint_checks import check_state_dict
 from reducenet_mm.models.deploy import deployed_modules
+from reducenet_mm.models.merged_student import check_biases
 from reducenet_mm.models.replace import replace_module
 from reducenet_mm.models.supernet import set_scaler, ungraft
 
@@ -94,7 +95,7 @@ def strip(
     merged = ungraft(copy.deepcopy(supernet).double()).state_dict()
     if merged.keys() != exact.state_dict().keys():
         merged = absorb_conv_biases(merged)
-    _check_biases(merged.keys() - exact.state_dict().keys())
+    check_biases(merged.keys() - exact.state_dict().keys())
     check_state_dict(exact, merged, source)
     exact.load_state_dict(merged)
     plain.load_state_dict(exact.state_dict())
@@ -104,19 +105,6 @@ def strip(
     ]
     states = {WEIGHTS: plain.state_dict()}
     return Forms(supernet, exact, plain, made, states=states)
-
-
-def _check_biases(extra: Set[str]) -> None:
-    """Raise if merging has left biases where the host has none."""
-    biases = sorted(key for key in extra if key.endswith('.bias'))
-    if biases:
-        raise ValueError(
-            f'`{biases[0]}` comes from a norm inside a `lora` branch, and '
-            'the plain network has no such bias, nor is the norm after it '
-            'known. Train with a lora that has no norm: '
-            "backbone.lora=dict(kind='weight'), or kind='kxk_1x1' without "
-            'inner_norm and outer_norm.'
-        )
 
 
 def add_folded(forms: Forms, config: Config, tolerance: float = EXACT) -> None:

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import torch
 from torch import Tensor, nn
 
+from .backbones.reduce_blocks import absorb_conv_biases
 from .checkpoint_views import StateDict, strip_prefix
 from .deploy import conv_norm_pairs
 from .layers import ReduceConv2d, SequentialConv2d
@@ -16,7 +17,7 @@ from .layers.linear_pair import folded
 from .layers.lora import LoraBranch, build_lora, settings_of
 from .layers.merge import absorb_bias, add_parallel
 from .structure import prefix_of
-from .supernet import hosts
+from .supernet import hosts, ungraft
 
 Conv = tuple[Tensor, Tensor | None]
 
@@ -62,6 +63,49 @@ def merge_student(
             elif isinstance(host, SequentialConv2d):
                 _merge_pair(host, merged, prefix)
     return merged
+
+
+def check_biases(extra: Set[str]) -> None:
+    """Raise if merging has left biases where the host has none.
+
+    Args:
+        extra: Keys of a merged student that its plain network has not.
+
+    Raises:
+        ValueError: If there are biases among them.
+    """
+    biases = sorted(key for key in extra if key.endswith('.bias'))
+    if biases:
+        raise ValueError(
+            f'`{biases[0]}` comes from a norm inside a `lora` branch, and '
+            'the plain network has no such bias, nor is the norm after it '
+            'known. Train with a lora that has no norm: '
+            "backbone.lora=dict(kind='weight'), or kind='kxk_1x1' without "
+            'inner_norm and outer_norm.'
+        )
+
+
+def check_has_place(architecture: nn.Module) -> None:
+    """Raise if a ``lora`` could not merge once it is trained.
+
+    Args:
+        architecture: The supernet; only read.
+
+    Raises:
+        ValueError: If a norm inside one would leave a bias that neither the
+            convolution nor a norm after it can take.
+    """
+    convs = [
+        name
+        for name, host in hosts(architecture)
+        if getattr(host, 'lora', None) is not None
+    ]
+    if not convs:
+        return
+    merged = ungraft(copy.deepcopy(architecture)).state_dict()
+    new = {f'{name}.bias' for name in convs} - architecture.state_dict().keys()
+    if new & merged.keys():
+        check_biases(new & absorb_conv_biases(merged).keys())
 
 
 def _merge_lora(

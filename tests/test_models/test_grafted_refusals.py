@@ -77,3 +77,22 @@ def test_branches_with_idle_norms_are_told_of(logged):
 def test_pretrained_of_a_host_that_takes_none_says_what_to_do():
     with pytest.raises(ValueError, match=r'takes none.*backbone\.init_cfg'):
         MODELS.build(dict(small(), pretrained='stock.pth'))
+
+
+@pytest.mark.parametrize('kind', ['1x1', 'kxk_1x1'])
+def test_a_lora_that_could_not_merge_is_refused_before_it_trains(kind):
+    """No norm of a known name follows these convolutions."""
+    lora = dict(kind=kind, **dict(inner_norm=True) if kind != '1x1' else {})
+    architecture = classifier_around(grafted_cfg('MobileNetV2', lora=lora), 8)
+    settings = dict(
+        _scope_='mmrazor',
+        type='SupernetDistill',
+        architecture=architecture,
+        reuse=dict(inherit='all', freeze='all'),
+        norm_stats='inherited',
+    )
+    with pytest.raises(ValueError, match=r'conv\.bias` comes from a norm in'):
+        MODELS.build(settings)
+    lora = dict(kind='weight', expansion=0.5)
+    architecture = classifier_around(grafted_cfg('MobileNetV2', lora=lora), 8)
+    assert MODELS.build(dict(settings, architecture=architecture))

@@ -43,6 +43,14 @@ def test_a_failing_stage_stops_the_pipeline(
             'model.backbone.depht',
         ),
         ('controls.1.restart_at=nobody', "got 'nobody'"),
+        (
+            'stages.1.cfg_options.default_hooks.checkpoint.by_epoch=False',
+            'default_hooks.checkpoint=dict(by_epoch=False): a run is what',
+        ),
+        (
+            'stages.0.cfg_options.default_hooks.checkpoint.save_last=False',
+            'default_hooks.checkpoint=dict(save_last=False): a run is what',
+        ),
         *(
             (
                 f'{run}.cfg_options.default_hooks.checkpoint.out_dir=else',

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..checkpoint_checks import check_state_dict
 from ..checkpoint_views import read_state_dict, teacher_state_dict
+from ..merged_student import check_has_place
 from ..supernet import (
     STUDENT,
     adapt_state_dict,
@@ -132,6 +133,7 @@ class SupernetDistill(SharedSupernet):
             module_inplace,
         )
         check_has_branch(self.architecture)
+        check_has_place(self.architecture)
         self.teacher_ckpt = teacher_ckpt
         self.student_init = student_init
         self.norm_stats = norm_stats
