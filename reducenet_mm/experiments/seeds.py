@@ -1,0 +1,158 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""One pipeline with several seeds: what their reports say together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from .campaign.estimates import VERDICTS, holm, paired_difference
+
+Report = Mapping[str, Any]
+
+STUDENT = 'student'
+
+
+def compare_seeds(reports: Sequence[Report]) -> dict[str, Any]:
+    """Compare the shipped students with all other networks, seed by seed.
+
+    Args:
+        reports: Contents of ``report.json``, one of each seed.
+
+    Returns:
+        ``pipeline``, ``metric``; ``seeds``: of each its command, the
+        validation accuracies at the ends of the student stages, if there
+        are several, the stage that is shipped, and the test accuracies of
+        teacher, student and controls in percent; ``differences``: of the
+        student to each of those, with the interval of the paired t test and, where there are
+        enough seeds, p-values adjusted by Holm's method.
+
+    Raises:
+        ValueError: If there is only one report, or they are of different
+            pipelines, settings or networks, or of the same seed.
+    """
+    if len(reports) < 2:
+        raise ValueError(
+            f'two reports or more are compared, got {len(reports)}.'
+        )
+    reports = sorted(reports, key=lambda report: report['seed'])
+    _check_alike(reports)
+    seeds = [_of_seed(report) for report in reports]
+    values = {
+        name: {one['seed']: one['accuracy'][name] for one in seeds}
+        for name in seeds[0]['accuracy']
+    }
+    differences = {}
+    for name in values.keys() - {STUDENT}:
+        found = paired_difference(values[STUDENT], values[name])
+        assert found is not None
+        differences[name] = dict(
+            asdict(found), verdict=found.verdict, p_value=found.p_value
+        )
+    told = [one for one in differences.values() if one['verdict'] in VERDICTS]
+    for one, adjusted in zip(told, holm([one['p_value'] for one in told])):
+        one['p_holm'] = adjusted
+    return dict(
+        pipeline=reports[0]['pipeline'],
+        metric=reports[0]['metric'],
+        test_images=reports[0]['test_images'],
+        seeds=seeds,
+        differences={
+            name: differences[name] for name in values if name in differences
+        },
+    )
+
+
+def seeds_markdown(content: Mapping[str, Any]) -> str:
+    """Return a table of the seeds and a list of the differences.
+
+    Args:
+        content: What :func:`compare_seeds` returns.
+    """
+    names = list(content['seeds'][0]['accuracy'])
+    head = ['seed', 'stages end at, validation %', 'shipped']
+    head += [f'{name}, %' for name in names]
+    lines = [_row(head), _row(['---:', '---', '---', *['---:'] * len(names)])]
+    for one in content['seeds']:
+        ends = (
+            f'{stage["name"]} {stage["accuracy"]:.2f}'
+            for stage in one['stages']
+        )
+        cells = [str(one['seed']), ', '.join(ends) or '-', one['shipped']]
+        lines.append(
+            _row(cells + [f'{one["accuracy"][name]:.2f}' for name in names])
+        )
+    lines.append('')
+    for name, one in content['differences'].items():
+        interval = f'{one["mean"]:+.2f}'
+        if one['low'] is not None:
+            interval += f' [{one["low"]:.2f}, {one["high"]:.2f}]'
+        adjusted = one.get('p_holm')
+        holm_text = '' if adjusted is None else f' (Holm: p = {adjusted:.2g})'
+        lines.append(
+            f'- student to {name}, points: {interval}, '
+            f'{one["verdict"]}{holm_text}'
+        )
+    return '\n'.join(lines)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f'| {" | ".join(cells)} |'
+
+
+def _of_seed(report: Report) -> dict[str, Any]:
+    networks = {
+        network['name']
+        if network['role'] == 'control'
+        else network['role']: network
+        for network in report['networks']
+        if network['role'] in ('teacher', STUDENT, 'control')
+    }
+    return dict(
+        seed=report['seed'],
+        command=report['command'],
+        stages=[
+            dict(name=stage['name'], accuracy=stage['accuracy'])
+            for stage in (report['stages'] or {}).get('students', [])
+        ],
+        shipped=next(
+            network['name']
+            for network in report['networks']
+            if network['role'] == STUDENT
+        ),
+        accuracy={name: one['accuracy'] for name, one in networks.items()},
+    )
+
+
+def _check_alike(reports: Sequence[Report]) -> None:
+    seeds = [report['seed'] for report in reports]
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f'the reports are of the seeds {seeds}: give one of each, made by '
+            'tools/reduce.py with --cfg-options seed=N.'
+        )
+    for key, of in (
+        ('pipeline', lambda report: report['pipeline']),
+        ('metric', lambda report: report['metric']),
+        ('until', lambda report: (report['stages'] or {}).get('until')),
+        ('test_images', lambda report: report['test_images']),
+        ('networks', _networks),
+    ):
+        found = [of(report) for report in reports]
+        if any(one != found[0] for one in found):
+            raise ValueError(
+                f'the reports differ in more than their seeds: {key} is '
+                f'{found}. Compare runs of one pipeline.'
+            )
+
+
+def _networks(report: Report) -> list[tuple[str, float]]:
+    """Return what is tested, with its size; students by their role."""
+    return [
+        (
+            STUDENT if network['role'] == STUDENT else network['name'],
+            network['multiply_adds'],
+        )
+        for network in report['networks']
+    ]
