@@ -25,8 +25,9 @@ def compare_seeds(reports: Sequence[Report]) -> dict[str, Any]:
         validation accuracies at the ends of the student stages, if there
         are several, the stage that is shipped, and the test accuracies of
         teacher, student and controls in percent; ``differences``: of the
-        student to each of those, with the interval of the paired t test and, where there are
-        enough seeds, p-values adjusted by Holm's method.
+        student to each of those, with the interval of the paired t test
+        and, where there are enough seeds, p-values adjusted by Holm's
+        method.
 
     Raises:
         ValueError: If there is only one report, or they are of different
