@@ -44,12 +44,16 @@ def compare_seeds(reports: Sequence[Report]) -> dict[str, Any]:
         name: {one['seed']: one['accuracy'][name] for one in seeds}
         for name in seeds[0]['accuracy']
     }
-    differences = {}
-    for name in values.keys() - {STUDENT}:
-        found = paired_difference(values[STUDENT], values[name])
-        assert found is not None
+    students = values.pop(STUDENT)
+    differences: dict[str, dict[str, Any]] = {}
+    for name, others in values.items():
+        found = paired_difference(students, others)
+        assert found is not None  # all have the same seeds
         differences[name] = dict(
-            asdict(found), verdict=found.verdict, p_value=found.p_value
+            asdict(found),
+            verdict=found.verdict,
+            p_value=found.p_value,
+            p_holm=None,
         )
     told = [one for one in differences.values() if one['verdict'] in VERDICTS]
     for one, adjusted in zip(told, holm([one['p_value'] for one in told])):
@@ -59,9 +63,7 @@ def compare_seeds(reports: Sequence[Report]) -> dict[str, Any]:
         metric=reports[0]['metric'],
         test_images=reports[0]['test_images'],
         seeds=seeds,
-        differences={
-            name: differences[name] for name in values if name in differences
-        },
+        differences=differences,
     )
 
 
@@ -89,7 +91,7 @@ def seeds_markdown(content: Mapping[str, Any]) -> str:
         interval = f'{one["mean"]:+.2f}'
         if one['low'] is not None:
             interval += f' [{one["low"]:.2f}, {one["high"]:.2f}]'
-        adjusted = one.get('p_holm')
+        adjusted = one['p_holm']
         holm_text = '' if adjusted is None else f' (Holm: p = {adjusted:.2g})'
         lines.append(
             f'- student to {name}, points: {interval}, '

@@ -57,7 +57,7 @@ class LearnedMaskHook(ScalerScheduleHook):
     the same here: outside of training steps the network is the student.
 
     Args:
-        end: Where the last branch goes, in epochs or iterations; not after
+        end: Where the last branch goes, in epochs or iterations; before
             the end of the training. None for half of the training.
         begin: Where the first turn begins. Scores are learned before, too.
         by_epoch: Whether ``begin`` and ``end`` are epochs.

@@ -54,7 +54,7 @@ class ScalerScheduleHook(Hook):
     starts at scaler 0.
 
     Args:
-        end: Where the scaler becomes 0, in epochs or iterations; not after
+        end: Where the scaler becomes 0, in epochs or iterations; before
             the end of the training. None for half of the training.
         begin: Where it starts to fall.
         by_epoch: Whether ``begin`` and ``end`` are epochs.
