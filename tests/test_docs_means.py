@@ -94,6 +94,8 @@ def test_what_is_left_after_the_adjustment_is_named():
 def test_learning_rates_of_the_page_are_those_of_an_optimizer():
     paramwise = re.search(r'`paramwise_cfg=(dict\(roles=.+?\)\))`', page())
     assert paramwise is not None
+    text = f'roles_of_the_page = {paramwise[1]}'
+    setting = Config.fromstring(text, '.py')
     lora = dict(kind='weight')
     model = nn.ModuleDict(
         dict(
@@ -107,13 +109,14 @@ def test_learning_rates_of_the_page_are_those_of_an_optimizer():
         dict(
             cfg.student_optim_wrapper,
             optimizer=dict(type='SGD', lr=1.0),
-            paramwise_cfg=eval(paramwise[1], dict(dict=dict)),
+            paramwise_cfg=setting.roles_of_the_page,
         ),
     )
     names = {id(param): name for name, param in model.named_parameters()}
     rates: dict[float, set[str]] = {}
     for group in optim.optimizer.param_groups:
-        part = names[id(group['params'][0])]
+        (param,) = group['params']
+        part = names[id(param)]
         part = part if '.lora.' not in part else 'lora'
         rates.setdefault(group['lr'], set()).add(part.split('.')[0])
     assert rates == {0.1: {'head'}, 2.0: {'lora'}, 1.0: {'backbone'}}

@@ -1,6 +1,7 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-# The same on 500 images of Fashion-MNIST, where campaigns found that soft
-# labels help, for two CPU cores:
+# One means after the other until the student saturates, on 500 images of
+# Fashion-MNIST, where soft labels help (experiments/fashion-mnist-few-again),
+# for two CPU cores:
 #   python tools/reduce.py \
 #       configs/pipelines/fashion-mnist-few-until-saturation.py
 seed = 0

@@ -89,8 +89,9 @@ def plain_weights(
         return strip_prefix(weights, ARCHITECTURE)
     if teacher is None:
         raise ValueError(
-            'this distillation checkpoint has no teacher in it, as it was '
-            "trained without a distiller. Use the teacher's own checkpoint, "
+            'this distillation checkpoint keeps no teacher beside the '
+            'student: the stage had no distiller, or changed nothing of the '
+            "teacher. Use the teacher's own checkpoint, "
             "or the student's config for the student."
         )
     if scalers == {1.0}:

@@ -178,8 +178,9 @@ class ScalerSchedule:
             raise ValueError(
                 f'{self.hook}({given}) would anneal from iteration {begin} to '
                 f'{end} of a training of {total} (train_cfg.max_epochs or '
-                'max_iters): it must train at scaler 0 too, which is what is '
-                'shipped. Set `begin` and `end` to fit.'
+                'max_iters): it must end after it begins and before the '
+                'training does, so that what is shipped, the network at '
+                'scaler 0, trains too. Set `begin` and `end` to fit.'
             )
         return begin, end
 

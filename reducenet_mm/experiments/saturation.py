@@ -111,13 +111,14 @@ class Until:
                 'fade. Leave `until.patience` out, or the hook.'
             )
         interval = cfg.train_cfg.get('val_interval', 1)
+        least = self.stage_min_gain or self.min_gain
         hook = 'default_hooks.early_stopping'
         options: dict[str, Any] = {
             f'{hook}.type': 'ResumableEarlyStoppingHook',
             f'{hook}.monitor': metric,
             f'{hook}.rule': 'greater',
             f'{hook}.patience': self.patience,
-            f'{hook}.min_delta': self.stage_min_gain or self.min_gain,
+            f'{hook}.min_delta': least - ROUNDING,
         }
         saved = cfg.get('default_hooks', {}).get('checkpoint', {})
         every = saved.get('interval', -1)  # MMEngine's default: never

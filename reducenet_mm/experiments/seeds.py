@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -12,6 +13,18 @@ from .campaign.estimates import VERDICTS, holm, paired_difference
 Report = Mapping[str, Any]
 
 STUDENT = 'student'
+
+READ = {
+    'pipeline',
+    'seed',
+    'metric',
+    'command',
+    'versions',
+    'test_images',
+    'stages',
+    'networks',
+}
+"""Keys of a report that are read here."""
 
 
 def compare_seeds(reports: Sequence[Report]) -> dict[str, Any]:
@@ -30,8 +43,9 @@ def compare_seeds(reports: Sequence[Report]) -> dict[str, Any]:
         method.
 
     Raises:
-        ValueError: If there is only one report, or they are of different
-            pipelines, settings or networks, or of the same seed.
+        ValueError: If there is only one report, two are of the same seed,
+            or they differ in their command otherwise, in pipeline, rule,
+            versions or networks. Changes inside config files are not seen.
     """
     if len(reports) < 2:
         raise ValueError(
@@ -141,6 +155,8 @@ def _check_alike(reports: Sequence[Report]) -> None:
         ('until', lambda report: (report['stages'] or {}).get('until')),
         ('test_images', lambda report: report['test_images']),
         ('networks', _networks),
+        ('versions', lambda report: report['versions']),
+        ('command', _command),
     ):
         found = [of(report) for report in reports]
         if any(one != found[0] for one in found):
@@ -148,6 +164,16 @@ def _check_alike(reports: Sequence[Report]) -> None:
                 f'the reports differ in more than their seeds: {key} is '
                 f'{found}. Compare runs of one pipeline.'
             )
+
+
+def _command(report: Report) -> list[str]:
+    """Return the words of a command without its seed and its work dir."""
+    words = shlex.split(report['command'])
+    if '--work-dir' in words:
+        at = words.index('--work-dir')
+        del words[at : at + 2]
+    words = [word for word in words if not word.startswith('seed=')]
+    return [word for word in words if word != '--cfg-options']
 
 
 def _networks(report: Report) -> list[tuple[str, float]]:

@@ -81,13 +81,9 @@ def build_variants(
     grafted = unscoped(teacher['backbone']['type']) == GRAFTED
     if teacher['backbone'].get('block') != 'sequential':
         for name, settings in LORAS.items():
-            lora = dict(settings)
-            if grafted:  # what a norm inside leaves may have no place
-                lora.pop('inner_norm', None)
-            students[name] = lora_policy, dict(lora=lora)
+            students[name] = lora_policy, dict(lora=settings)
     for name, (policy, backbone) in students.items():
-        student = _teacher_cfg(cfg, **backbone)
-        models[name] = _build_stage(student, distiller, policy)
+        models[name] = _build_student(cfg, backbone, distiller, policy)
         models[name].load_teacher(known)
     _anneal(models['annealed'])
     if _trains_in_place(models['supernet'].architecture):
@@ -146,6 +142,25 @@ def _trains_in_place(architecture: nn.Module) -> bool:
         print_log(f'The case inplace is left out: {reason}', 'current')
         return False
     return True
+
+
+def _build_student(
+    cfg: Config,
+    backbone: Mapping[str, Any],
+    distiller: Mapping[str, Any],
+    policy: Mapping[str, Any],
+) -> BaseModel:
+    """Build a student stage; without a norm in its lora where none can be."""
+    try:
+        student = _teacher_cfg(cfg, **backbone)
+        return _build_stage(student, distiller, policy)
+    except ValueError as reason:
+        lora = dict(backbone.get('lora', {}))
+        if not lora.pop('inner_norm', False):
+            raise
+        print_log(f'Timed without inner_norm: {reason}', 'current')
+        student = _teacher_cfg(cfg, **dict(backbone, lora=lora))
+        return _build_stage(student, distiller, policy)
 
 
 def _build_stage(

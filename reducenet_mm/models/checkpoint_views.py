@@ -52,8 +52,8 @@ def split_state_dict(
     Returns:
         The teacher's state dict with the keys of the supernet, and the
         student's without any branch. The teacher is ``None`` if the stage
-        was trained without a distiller: it kept no overlay, and the teacher
-        is in its own checkpoint only.
+        kept no overlay: it had no distiller, or, with only ``lora``, changed
+        nothing of the teacher. That is in its own checkpoint only.
     """
     if not is_distill_state_dict(state_dict):
         teacher: StateDict | None = dict(state_dict)
@@ -84,9 +84,10 @@ def teacher_state_dict(
     teacher, _ = split_state_dict(state_dict)
     if teacher is None:
         raise ValueError(
-            f'{source} is a distillation checkpoint of a stage without a '
-            'distiller, which kept no teacher: give the checkpoint of the '
-            'stage that trained the teacher.'
+            f'{source} is a distillation checkpoint that keeps no teacher '
+            'beside the student (the stage had no distiller, or changed '
+            'nothing of the teacher): give the checkpoint of the stage that '
+            'trained the teacher.'
         )
     return {k: v for k, v in teacher.items() if not is_lora_key(k)}
 

@@ -119,7 +119,7 @@ def test_wrong_arguments_are_refused(settings, message):
     ('settings', 'epoch_length', 'message'),
     [
         (dict(end=5), 5, 'iteration 0 to 25 of a training of 20'),
-        (dict(end=4), 5, 'iteration 0 to 20 of .*train at scaler 0 too'),
+        (dict(end=4), 5, 'iteration 0 to 20 of .*at scaler 0, trains too'),
         (dict(begin=2), 5, 'iteration 10 to 10 of'),
         (dict(end=21, by_epoch=False), 5, 'iteration 0 to 21 of'),
         (dict(end=2), None, 'counts epochs, and this training has none'),

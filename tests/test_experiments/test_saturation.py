@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmpretrain.evaluation import Accuracy
 
 from reducenet_mm.experiments.saturation import (
+    ROUNDING,
     Trained,
     Until,
     check_percent,
@@ -131,7 +132,7 @@ def test_a_stage_is_saved_where_it_is_validated() -> None:
         'default_hooks.early_stopping.monitor': 'acc',
         'default_hooks.early_stopping.rule': 'greater',
         'default_hooks.early_stopping.patience': 4,
-        'default_hooks.early_stopping.min_delta': 0.5,
+        'default_hooks.early_stopping.min_delta': 0.5 - ROUNDING,
         'default_hooks.checkpoint.interval': 2,
     }
     often = stage(default_hooks=saved_every(1))
@@ -143,7 +144,7 @@ def test_a_stage_is_saved_where_it_is_validated() -> None:
     assert saved['default_hooks.checkpoint.interval'] == 2
     strict = Until(min_gain=0.5, patience=4, stage_min_gain=0.2)
     delta = strict.stage_options(stage(), 'acc')
-    assert delta['default_hooks.early_stopping.min_delta'] == 0.2
+    assert delta['default_hooks.early_stopping.min_delta'] == 0.2 - ROUNDING
     assert Until(min_gain=0.5).stage_options(stage(), 'acc') == {}
     with pytest.raises(ValueError, match='val_dataloader is not set'):
         until.stage_options(stage(val_dataloader=None), 'acc')

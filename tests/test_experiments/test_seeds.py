@@ -25,6 +25,7 @@ def reports(count: int = 5) -> list[dict[str, Any]]:
     for seed in range(count):
         report = copy.deepcopy(json.loads(DIGITS.read_text()))
         report['seed'] = seed
+        report['command'] += f' seed={seed} --work-dir work_dirs/{seed}'
         for network in report['networks']:
             values = dict(teacher=TEACHER, reuse=STUDENT).get(
                 network['name'], PLAIN
@@ -84,6 +85,11 @@ def test_two_seeds_are_too_few_to_tell() -> None:
         (dict(metric='accuracy/top5'), 'metric is'),
         (dict(test_images=50), 'test_images is'),
         (dict(networks=[]), 'networks is'),
+        (dict(versions={}), 'versions is'),
+        (
+            dict(command='python tools/reduce.py other.py'),
+            r"command is .*'other\.py'",
+        ),
     ],
 )
 def test_other_runs_are_not_mixed(

@@ -117,21 +117,32 @@ LORA = dict(lora=dict(kind='weight', expansion=0.5))
 @pytest.mark.parametrize('later', [{}, LORA], ids=['alike', 'lora'])
 @pytest.mark.parametrize('earlier', [{}, LORA], ids=['without', 'with_lora'])
 def test_a_student_stage_hands_on_its_teacher(
-    build, classifier, save, earlier, later
+    build, classifier, save, logged, earlier, later
 ):
     stage = build(backbone=earlier)
     train(stage)
     path = save(stage)
     algorithm = build(load=False, teacher_ckpt=path, backbone=later)
     assert_teacher_is(algorithm, teacher_copy(classifier))
+    assert 'also holds a trained student' in ''.join(logged)
     if later:
         for key, value in algorithm.architecture.state_dict().items():
             assert '.lora.up' not in key or not value.any(), key
 
 
-def test_a_stage_without_a_distiller_has_no_teacher_to_hand_on(build, save):
-    path = save(build(distiller=None))
-    with pytest.raises(ValueError, match='which kept no teacher') as error:
+ONLY_LORA = dict(
+    backbone=LORA,
+    reuse=dict(inherit='all', freeze='all'),
+    norm_stats='inherited',
+)
+
+
+@pytest.mark.parametrize('settings', [dict(distiller=None), ONLY_LORA])
+def test_a_stage_that_keeps_no_teacher_has_none_to_hand_on(
+    build, save, settings
+):
+    path = save(build(**settings))
+    with pytest.raises(ValueError, match='keeps no teacher beside') as error:
         build(load=False, teacher_ckpt=path)
     assert f'model.teacher_ckpt={path!r}' in str(error.value)
 

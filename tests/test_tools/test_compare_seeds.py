@@ -31,7 +31,7 @@ def test_the_tool_prints_and_writes(
     for wrong, message in (
         (paths[:1], 'two reports or more are compared, got 1'),
         ([*paths, str(tmp_path)], 'report.json is not there'),
-        ([*paths, str(out)], 'seeds.json is no report.json'),
+        ([*paths, str(out)], 'seeds.json is no whole report.json'),
     ):
         with pytest.raises(SystemExit):
             tool.main(wrong)

@@ -17,7 +17,7 @@ little of the student; three have a target, see ``TARGETS``:
 * ``weight_lora``: ``reuse/lora.py`` with a branch in weight space, against
   ``supernet``;
 * ``half_rank_lora``: the same with half of the rank;
-* ``conv_lora``: that with a branch of convolutions, ``kxk_1x1``;
+* ``conv_lora``: ``reuse/lora.py`` with one of convolutions, ``kxk_1x1``;
 * ``new_conv``: ``reuse/main_conv.py`` with the block ``sequential``, whose
   student has one new convolution in the place of a pair (started as their
   merge; a fresh one costs the same), against ``plain_teacher``: the plain

@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from reducenet_mm.engine.launch import usage_errors
-from reducenet_mm.experiments.seeds import compare_seeds, seeds_markdown
+from reducenet_mm.experiments.seeds import (
+    READ,
+    compare_seeds,
+    seeds_markdown,
+)
 from reducenet_mm.files import check_folder, write_json
 
 
@@ -47,10 +51,12 @@ def read_report(path: str) -> dict[str, Any]:
             f'{file} is not there. Give a report.json of tools/reduce.py, '
             'which it writes at its end, or its work directory.'
         )
-    content = json.loads(file.read_text(encoding='utf-8'))
-    keys = {'pipeline', 'seed', 'networks'}
-    if not isinstance(content, dict) or not keys <= content.keys():
-        raise ValueError(f'{file} is no report.json of tools/reduce.py.')
+    try:
+        content = json.loads(file.read_text(encoding='utf-8'))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or not READ <= content.keys():
+        raise ValueError(f'{file} is no whole report.json of tools/reduce.py.')
     return content
 
 

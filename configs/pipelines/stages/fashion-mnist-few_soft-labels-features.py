@@ -1,5 +1,6 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-# The same on soft labels and the features at stage ends.
+# The student of the campaign on 500 images of Fashion-MNIST, on soft labels
+# and the features at stage ends.
 _base_ = [
     '../../experiments/fashion-mnist-few/teacher.py',
     '../../_base_/distill/soft_labels_features.py',

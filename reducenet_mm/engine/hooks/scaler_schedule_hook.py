@@ -168,8 +168,8 @@ class ScalerScheduleHook(Hook):
                     f'{self.schedule.hook} and {hook.schedule.hook} in '
                     f'custom_hooks both move {len(both)} gates, such as '
                     f'`{min(both)}`, so that one would undo the other. Leave '
-                    "one out, or give each other gates (gates=['expand'] or "
-                    "['lambda_relu'])."
+                    'one out, or let a ScalerScheduleHook move what the other '
+                    "does not: gates=['lambda_relu'] or ['expand']."
                 )
 
     def moving(

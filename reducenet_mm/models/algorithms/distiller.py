@@ -124,6 +124,8 @@ def _has_gradient(losses: Any) -> bool:
     if isinstance(losses, Tensor):
         return losses.requires_grad
     values = losses.values() if isinstance(losses, dict) else losses
+    if not isinstance(losses, dict | list | tuple):
+        return False
     return any(map(_has_gradient, values))
 
 

@@ -18,7 +18,6 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from ..checkpoint_checks import check_state_dict
-from ..checkpoint_views import read_state_dict, teacher_state_dict
 from ..merged_student import check_has_place
 from ..supernet import (
     STUDENT,
@@ -43,7 +42,7 @@ from .settings import (
     check_settings,
 )
 from .shared_supernet import SharedSupernet
-from .student_start import load_student_init
+from .student_start import load_student_init, read_teacher
 from .teacher_overlay import TeacherOverlay, changing_names
 from .weight_reuse import WeightReuse, describe_reuse
 
@@ -176,9 +175,10 @@ class SupernetDistill(SharedSupernet):
         """
         super().init_weights()
         if self.teacher_ckpt is not None:
-            source = f'model.teacher_ckpt={self.teacher_ckpt!r}'
-            weights = read_state_dict(self.teacher_ckpt, 'model.teacher_ckpt')
-            self.load_teacher(teacher_state_dict(weights, source), source)
+            teacher, source = read_teacher(
+                self.teacher_ckpt, self.student_init
+            )
+            self.load_teacher(teacher, source)
         if self.student_init is not None:
             load_student_init(self.architecture, self.student_init)
 
