@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from .campaign.estimates import VERDICTS, holm, paired_difference
+from .campaign.regime import interval_text
 
 Report = Mapping[str, Any]
 
@@ -102,13 +103,10 @@ def seeds_markdown(content: Mapping[str, Any]) -> str:
         )
     lines.append('')
     for name, one in content['differences'].items():
-        interval = f'{one["mean"]:+.2f}'
-        if one['low'] is not None:
-            interval += f' [{one["low"]:.2f}, {one["high"]:.2f}]'
         adjusted = one['p_holm']
         holm_text = '' if adjusted is None else f' (Holm: p = {adjusted:.2g})'
         lines.append(
-            f'- student to {name}, points: {interval}, '
+            f'- student to {name}, points: {interval_text(one)}, '
             f'{one["verdict"]}{holm_text}'
         )
     return '\n'.join(lines)

@@ -78,7 +78,6 @@ def build_variants(
     students: dict[str, tuple[Mapping[str, Any], dict[str, Any]]] = dict(
         supernet=(_TRAIN_ALL, {}), annealed=(_TRAIN_ALL, {})
     )
-    grafted = unscoped(teacher['backbone']['type']) == GRAFTED
     if teacher['backbone'].get('block') != 'sequential':
         for name, settings in LORAS.items():
             students[name] = lora_policy, dict(lora=settings)
@@ -90,7 +89,7 @@ def build_variants(
         models['inplace'] = _build_algorithm(
             'InplaceDistill', teacher, distiller
         )
-    if grafted:
+    if unscoped(teacher['backbone']['type']) == GRAFTED:
         return {**models, **build_scalers(teacher)}, {}
     pairs, teachers = _build_pairs(cfg, distiller, new_conv_policy)
     return {**models, **pairs}, teachers

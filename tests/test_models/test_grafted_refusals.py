@@ -79,10 +79,11 @@ def test_pretrained_of_a_host_that_takes_none_says_what_to_do():
         MODELS.build(dict(small(), pretrained='stock.pth'))
 
 
-@pytest.mark.parametrize('kind', ['1x1', 'kxk_1x1'])
-def test_a_lora_that_could_not_merge_is_refused_before_it_trains(kind):
+@pytest.mark.parametrize(
+    'lora', [dict(kind='1x1'), dict(kind='kxk_1x1', inner_norm=True)]
+)
+def test_a_lora_that_could_not_merge_is_refused_before_it_trains(lora):
     """No norm of a known name follows these convolutions."""
-    lora = dict(kind=kind, **dict(inner_norm=True) if kind != '1x1' else {})
     architecture = classifier_around(grafted_cfg('MobileNetV2', lora=lora), 8)
     settings = dict(
         _scope_='mmrazor',

@@ -11,6 +11,9 @@ from mmengine.model import ExponentialMovingAverage
 from mmrazor.models.algorithms import BaseAlgorithm
 from mmrazor.registry import MODELS
 
+from reducenet_mm.models.algorithms.inplace_settings import (
+    check_inplace_architecture,
+)
 from reducenet_mm.models.checkpoint_views import (
     is_distill_state_dict,
     split_state_dict,
@@ -186,6 +189,13 @@ def test_it_starts_from_a_trained_supernet(inplace, classifier, tmp_path):
 def test_what_makes_no_sense_is_refused(inplace, settings, message):
     with pytest.raises(ValueError, match=message):
         inplace(**settings)
+
+
+def test_blocks_that_are_computed_again_are_refused(classifier):
+    """By whatever name a stock backbone calls it."""
+    classifier.backbone.layer2[0].use_checkpoint = True
+    with pytest.raises(ValueError, match=r'Set use_checkpoint=False'):
+        check_inplace_architecture(classifier)
 
 
 def test_a_network_without_branches_is_refused(classifier_cfg):

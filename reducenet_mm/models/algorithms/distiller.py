@@ -123,10 +123,9 @@ def _has_gradient(losses: Any) -> bool:
     """Whether a tensor in these losses, or in lists of them, has a graph."""
     if isinstance(losses, Tensor):
         return losses.requires_grad
-    values = losses.values() if isinstance(losses, dict) else losses
-    if not isinstance(losses, dict | list | tuple):
-        return False
-    return any(map(_has_gradient, values))
+    if isinstance(losses, dict):
+        losses = list(losses.values())
+    return isinstance(losses, list | tuple) and any(map(_has_gradient, losses))
 
 
 def _detached(record: Any) -> Any:
