@@ -76,7 +76,7 @@ def test_what_a_distillation_has_not_got_is_refused(classifier, distillation):
         for key, value in distillation.items()
         if not key.startswith('teacher_overlay.')
     }
-    with pytest.raises(ValueError, match='keeps no teacher beside the student'):
+    with pytest.raises(ValueError, match='keeps no teacher beside'):
         plain_weights(classifier, without_overlay)
 
 
