@@ -10,6 +10,7 @@ import html
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -25,7 +26,8 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmpretrain.registry import DATASETS, MODELS
 
-from reducenet_mm.experiments.kill_outcome import differences, load, outcome
+from reducenet_mm.experiments.kill_outcome import differences, outcome
+from tests.test_tools.forked import run_forked
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = ROOT / 'configs' / 'pipelines' / 'digits.py'
@@ -92,15 +94,6 @@ def finished(
     )
 
 
-@pytest.fixture(scope='module')
-def undisturbed(finished: SimpleNamespace, process: Callable) -> Path:
-    """Work dir of the same pipeline, left alone."""
-    work_dir = finished.work_dir.with_name('undisturbed')
-    done = process(*command(work_dir))
-    assert done.returncode == 0, done.stdout + done.stderr
-    return work_dir
-
-
 def test_a_killed_pipeline_is_continued(finished: SimpleNamespace) -> None:
     assert 'runs/teacher/done.json' in finished.killed
     assert 'runs/student/done.json' not in finished.killed
@@ -114,21 +107,22 @@ def test_a_killed_pipeline_is_continued(finished: SimpleNamespace) -> None:
     assert 'continued: student.' in finished.report['reading']
 
 
-def test_a_killed_pipeline_ends_as_one_that_is_left_alone(
-    finished: SimpleNamespace, undisturbed: Path
+def test_a_killed_stage_ends_as_one_that_is_left_alone(
+    finished: SimpleNamespace, tmp_path: Path
 ) -> None:
-    work_dirs = finished.work_dir, undisturbed
+    words = shlex.split(finished.runs['student']['command'])
+    _, tool, *arguments = words
+    assert tool.endswith('tools/train.py')
+    at = arguments.index('--resume')
+    del arguments[at : at + 2]
+    killed = finished.work_dir / 'runs' / 'student'
+    arguments[arguments.index(str(killed))] = str(tmp_path)
+    run_forked('train', *arguments)
     metric = finished.report['metric']
-    for name in RUNS:
-        one, other = (
-            outcome(path / 'runs' / name, metric) for path in work_dirs
-        )
-        for key in ('file', 'state_dict', 'optimizer', 'validation'):
-            assert one[key]
-            assert list(differences(one[key], other[key], key)) == []
-    one, other = (load(path / 'student/student.pth') for path in work_dirs)
-    assert one['state_dict']
-    assert list(differences(one['state_dict'], other['state_dict'])) == []
+    one, other = outcome(killed, metric), outcome(tmp_path, metric)
+    for key in ('file', 'state_dict', 'optimizer', 'validation'):
+        assert one[key]
+        assert list(differences(one[key], other[key], key)) == []
 
 
 def test_every_epoch_was_validated(finished: SimpleNamespace) -> None:
