@@ -197,7 +197,11 @@ def dump_metrics(metrics: Mapping[str, Any], path: str) -> None:
     out = Path(path)
     out.parent.mkdir(parents=True, exist_ok=True)
     kind = out.suffix.removeprefix('.')
-    write_atomically({out: mmengine.dump(dict(metrics), file_format=kind)})
+    plain = {
+        name: value.tolist() if hasattr(value, 'tolist') else value
+        for name, value in metrics.items()  # such as a confusion matrix
+    }
+    write_atomically({out: mmengine.dump(plain, file_format=kind)})
 
 
 def test(

@@ -9,13 +9,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from reducenet_mm.models.checkpoint_checks import IS_NOT_MERGED
 from reducenet_mm.models.checkpoint_views import (
     ARCHITECTURE,
     is_distill_state_dict,
     split_state_dict,
     strip_prefix,
 )
-from reducenet_mm.models.supernet import check_scaler, hosts
+from reducenet_mm.models.supernet import check_scaler, hosts, is_lora_key
 
 _VIEWS = {1.0: 'teacher', 0.0: 'student'}
 
@@ -83,10 +84,11 @@ def plain_weights(
         return None
     teacher, student = split_state_dict(weights)
     scalers = {host.scaler for _, host in hosts(model)}
-    if not scalers:
-        return student
-    if scalers == {0.0}:
-        return strip_prefix(weights, ARCHITECTURE)
+    has_lora = any(map(is_lora_key, model.state_dict()))
+    if scalers in (set(), {0.0}):
+        if any(map(is_lora_key, student)) and not has_lora:
+            raise ValueError(f'this checkpoint {IS_NOT_MERGED}')
+        return strip_prefix(weights, ARCHITECTURE) if scalers else student
     if teacher is None:
         raise ValueError(
             'this distillation checkpoint keeps no teacher beside the '
@@ -95,7 +97,9 @@ def plain_weights(
             "or the student's config for the student."
         )
     if scalers == {1.0}:
-        return teacher
+        if has_lora:
+            return teacher
+        return {k: v for k, v in teacher.items() if not is_lora_key(k)}
     raise ValueError(
         'a distillation checkpoint holds the networks for --scaler 1 and '
         f'--scaler 0, got model.backbone.scaler={scalers.pop()}.'

@@ -70,7 +70,8 @@ def schedule_options(cfg: Config, periods: Sequence[int]) -> dict[str, Any]:
         cfg: A training config whose ``param_scheduler`` has one
             ``CosineRestartLR`` by epoch, perhaps after a warm-up.
         periods: Epochs from each start of the cosine to its end; a warm-up
-            counts as a part of the first one.
+            counts as a part of the first one. An ``end`` of the schedule
+            becomes theirs.
 
     Returns:
         Values by dotted key, to be merged into ``cfg``.
@@ -93,6 +94,8 @@ def schedule_options(cfg: Config, periods: Sequence[int]) -> dict[str, Any]:
         key = f'param_scheduler.{index}' if is_list else 'param_scheduler'
         options[f'{key}.periods'] = [first, *periods[1:]]
         options[f'{key}.restart_weights'] = [1] * len(periods)
+        if entry.get('end') is not None:
+            options[f'{key}.end'] = sum(periods)
     if len(options) == 1:
         raise ValueError(
             f'a run of {list(periods)} epochs needs a {SCHEDULE} with '

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,9 @@ from typing import Any
 from mmengine.config import Config
 
 from reducenet_mm.files import sha256_file
+from reducenet_mm.plain_numbers import as_number
 
+from .plan import check_unchanged
 from .processes import LOG, option_arguments, run_logged, shell_command
 from .records import MARKER, content_hash, read_marker, write_marker
 from .runs import Workshop
@@ -53,7 +57,8 @@ def evaluate_once(
         than once if it was trained again after a change.
 
     Raises:
-        RunFailed: If the test ends with an error.
+        RunFailed: If the test ends with an error, or the config has changed
+            since it was planned.
     """
     digest = content_hash(
         dict(
@@ -64,6 +69,7 @@ def evaluate_once(
     marker = read_marker(folder, digest)
     if marker is not None:
         return marker
+    check_unchanged(candidate.config, candidate.options, candidate.cfg)
     workshop.display.note(f'testing {candidate.name}')
     folder.mkdir(parents=True, exist_ok=True)
     out = folder / 'metrics.json'
@@ -75,11 +81,20 @@ def evaluate_once(
         command += ['--cfg-options', *arguments]
     run_logged(command, folder / LOG, workshop.lock_fd)
     content = dict(
-        metrics=json.loads(out.read_text()),
+        metrics=plain_metrics(json.loads(out.read_text())),
         command=shell_command(command),
         evaluations=_evaluations(folder) + 1,
     )
     return write_marker(folder, digest, content)
+
+
+def plain_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what a table of networks cannot show: matrices, NaN."""
+    return {
+        name: value
+        for name, value in metrics.items()
+        if (number := as_number(value)) is not None and math.isfinite(number)
+    }
 
 
 def _evaluations(folder: Path) -> int:

@@ -66,7 +66,7 @@ def validation_figure(content: Mapping[str, Any]) -> str:
     right, the same without what happens far below the end.
     """
     lines = validation_lines(content['runs'])
-    largest = max(x for line in lines.values() for x, _ in line)
+    largest = max((x for line in lines.values() for x, _ in line), default=0)
     factor, unit = unit_of(largest)
     with rc_context({**STYLE, 'svg.hashsalt': 'validation'}):
         figure = Figure(figsize=(10, 4), layout='constrained')
@@ -83,7 +83,7 @@ def validation_figure(content: Mapping[str, Any]) -> str:
             handles,
             names,
             loc='outside upper left',
-            ncols=len(names),
+            ncols=max(1, len(names)),
             frameon=False,
         )
         return as_svg(figure)
@@ -270,6 +270,7 @@ def _zoom(
 ) -> tuple[float, float]:
     """Return limits that show the last half of every line."""
     late = [y for line in lines for _, y in line[len(line) // 2 :]]
+    late = late or [0.0, 100.0]  # nothing was validated
     low, high = min(late), max(late)
     margin = max(0.08 * (high - low), 0.2)
     return low - margin, min(high + margin, 100.5)

@@ -11,12 +11,14 @@ from reducenet_mm.engine.preflight import no_side_effects
 from reducenet_mm.export import export_student
 
 from .plan import Run
+from .processes import RunFailed
 from .progress import Display
 from .records import content_hash, read_marker, write_marker
 from .runs import Finished
 from .stage_order import takes_merged
 
 FILES = ('student.pth', 'student.py')
+EXPORTED = 'export.json'
 
 
 def export_once(
@@ -34,18 +36,25 @@ def export_once(
 
     Raises:
         ParityError: If the student cannot be exported as it is.
+        RunFailed: If it cannot be exported for another reason.
     """
     digest = content_hash(
         dict(config=one.run.cfg.to_dict(), weights=one.sha256)
     )
-    marker = read_marker(folder, digest, 'export.json')
+    marker = read_marker(folder, digest, EXPORTED)
     if marker is not None and all(
         (folder / name).is_file() for name in marker['files']
     ):
         return marker
     display.note(f'exporting the student of {one.run.name} to {folder}')
+    (folder / EXPORTED).unlink(missing_ok=True)  # the files will be others
     with no_side_effects():
-        result = export_student(one.run.cfg, one.checkpoint, folder)
+        try:
+            result = export_student(one.run.cfg, one.checkpoint, folder)
+        except (OSError, ValueError) as error:
+            raise RunFailed(
+                f'the student of {one.run.name} cannot be exported: {error}'
+            ) from error
     kind, count = next(iter(result.images.items()))
     content = dict(
         files=list(result.files),
@@ -53,7 +62,7 @@ def export_once(
         images=kind,
         num_images=count,
     )
-    return write_marker(folder, digest, content, 'export.json')
+    return write_marker(folder, digest, content, EXPORTED)
 
 
 def as_start(
@@ -72,6 +81,7 @@ def as_start(
 
     Raises:
         ParityError: If the student cannot be exported as it is.
+        RunFailed: If it cannot be exported for another reason.
     """
     if not takes_merged(run.cfg):
         return student

@@ -118,6 +118,11 @@ def read_pipeline(
 
 def flatten(options: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
     """Turn nested dicts into one of dotted keys, as --cfg-options has."""
+    if not isinstance(options, Mapping):
+        raise ValueError(
+            '`cfg_options` must be a dict of training options by dotted key, '
+            f'got {options!r}.'
+        )
     flat: dict[str, Any] = {}
     for key, value in options.items():
         if isinstance(value, Mapping) and value:

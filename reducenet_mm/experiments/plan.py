@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.hooks import EarlyStoppingHook
 
 from reducenet_mm.engine.checkpointing import out_dir_of
+from reducenet_mm.engine.hooks.exact_resume_hook import ExactResumeHook
 from reducenet_mm.engine.launch import read_config
+from reducenet_mm.engine.preflight.hooks import hook_classes
 
 from .budget import matched_epochs, restart_periods, schedule_options
 from .checks import errors_of
 from .cost import TrainingCost, measure_training
 from .pipeline_config import Entry, Pipeline
-from .processes import option_arguments
+from .processes import RunFailed, option_arguments
+from .records import content_hash
 from .stage_order import check_stages, network_role
 
 
@@ -204,6 +208,10 @@ def _fit(run: Run, entry: Entry, spent: Mapping[str, float]) -> Run:
 def _base_options(entry: Entry, pipeline: Pipeline) -> dict[str, Any]:
     options = {**entry.cfg_options, 'randomness.seed': pipeline.seed}
     option_arguments(options)
+    kinds = [kind for *_, kind in hook_classes(merged(entry.config, options))]
+    if not any(issubclass(kind, ExactResumeHook) for kind in kinds):
+        # A kill between a checkpoint and its validation would lose that.
+        options['default_hooks.resume_exactly.type'] = ExactResumeHook.__name__
     return options
 
 
@@ -213,6 +221,30 @@ def merged(config: Path, options: Mapping[str, Any]) -> Config:
     if 'architecture' in cfg.get('model', {}):
         cfg.model.teacher_ckpt = None
     return cfg
+
+
+def check_unchanged(
+    config: Path, options: Mapping[str, Any], cfg: Config
+) -> None:
+    """Raise ``RunFailed`` if a config file is no longer what was planned.
+
+    The process that is about to start reads it again.
+
+    Args:
+        config: The file.
+        options: Overrides of it, by dotted key.
+        cfg: Both merged when the pipeline was planned.
+    """
+    try:
+        now = content_hash(merged(config, options).to_dict())
+    except (FileNotFoundError, ValueError) as error:
+        raise RunFailed(str(error)) from error
+    if now != content_hash(cfg.to_dict()):
+        raise RunFailed(
+            f'{config} has changed since this command was started, and with '
+            'it what was planned and what it costs. Start the command again: '
+            'what no longer fits is set aside and done anew.'
+        )
 
 
 def check_checkpoints(cfg: Config) -> None:
@@ -225,6 +257,13 @@ def check_checkpoints(cfg: Config) -> None:
                 f'default_hooks.checkpoint={got}: a run is what its last '
                 "epoch's checkpoint holds. Set default_hooks.checkpoint=dict("
                 "type='CheckpointHook', by_epoch=True, save_last=True)."
+            )
+    for key, _, kind in hook_classes(cfg):
+        if issubclass(kind, EarlyStoppingHook):
+            raise ValueError(
+                f'{key} ends a training early, at a length that is not '
+                'planned. Leave it out; `until.patience` of a pipeline lets '
+                'student stages end early.'
             )
     out_dir = out_dir_of(cfg)
     if out_dir is not None:

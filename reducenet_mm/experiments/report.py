@@ -92,6 +92,11 @@ def _test_use(content: Mapping[str, Any]) -> str:
         'Each network as it is here answered the '
         f'{content["test_images"]:,} test images once, after all training.'
     )
+    if content.get('validated_on_test'):
+        text += (
+            ' These are the validation images too, which the curves show '
+            'during training: the test set is not unseen.'
+        )
     again = [
         f'{network["name"]} {network["test_evaluations"]} times'
         for network in content['networks']

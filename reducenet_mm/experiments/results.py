@@ -22,6 +22,7 @@ from .processes import RunFailed, from_here, shell_command
 from .reading import plain_reading
 from .runs import Finished
 from .scalars import drop_shock, validation_curve
+from .stage_order import validates_on_test
 from .stages import Course, describe_stages
 
 PACKAGES = (
@@ -69,6 +70,7 @@ def collect(pipeline: Pipeline, outcome: Outcome) -> dict[str, Any]:
         counted=COUNTED,
         stages_multiply_adds=sum(course.spent.values()),
         test_images=count_test_images(shipped.run.cfg),
+        validated_on_test=validates_on_test(shipped.run.cfg),
         drop_shock=drop_shock(first.run.work_dir, pipeline.metric),
         stages=describe_stages(pipeline, course),
         runs=[_run(one, pipeline.metric) for one in outcome.finished],

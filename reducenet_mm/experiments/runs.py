@@ -12,7 +12,7 @@ from typing import Any
 from reducenet_mm.engine.checkpointing import newest_checkpoint
 from reducenet_mm.files import sha256_file
 
-from .plan import Run
+from .plan import Run, check_unchanged
 from .processes import (
     LOG,
     RunFailed,
@@ -111,7 +111,8 @@ def finish_run(
         workshop: What the pipeline's processes share.
 
     Raises:
-        RunFailed: If training ends with an error.
+        RunFailed: If training ends with an error, or its config has changed
+            since it was planned.
     """
     digest = content_hash(
         dict(
@@ -151,6 +152,7 @@ def _train(
     workshop: Workshop,
 ) -> dict[str, Any]:
     """Start or resume a run, wait for its end and mark it finished."""
+    check_unchanged(run.config, run.options, run.cfg)
     earlier = _earlier_sessions(run, digest, workshop)
     resume_from = _newest_checkpoint(run, workshop)
     sessions = 1 if resume_from is None else earlier + 1

@@ -97,8 +97,8 @@ class Until:
             Values by dotted key, to be merged into ``cfg``.
 
         Raises:
-            ValueError: If the stage is not validated, or could end while
-                branches fade.
+            ValueError: If the stage is not validated, could end while
+                branches fade, or without a checkpoint.
         """
         check_validated(cfg)
         if self.patience is None:
@@ -111,6 +111,8 @@ class Until:
                 'fade. Leave `until.patience` out, or the hook.'
             )
         interval = cfg.train_cfg.get('val_interval', 1)
+        saved = cfg.get('default_hooks', {}).get('checkpoint', {})
+        _check_all_saved(cfg, saved)
         least = self.stage_min_gain or self.min_gain
         hook = 'default_hooks.early_stopping'
         options: dict[str, Any] = {
@@ -120,7 +122,6 @@ class Until:
             f'{hook}.patience': self.patience,
             f'{hook}.min_delta': least - ROUNDING,
         }
-        saved = cfg.get('default_hooks', {}).get('checkpoint', {})
         every = saved.get('interval', -1)  # MMEngine's default: never
         if every < 1 or interval % every:
             options['default_hooks.checkpoint.interval'] = interval
@@ -193,6 +194,21 @@ def check_validated(cfg: Config) -> None:
                 'student stages are compared by validation, but '
                 f'{key} is not set. Set val_dataloader, val_evaluator and '
                 'val_cfg.'
+            )
+
+
+def _check_all_saved(cfg: Config, saved: Mapping[str, Any]) -> None:
+    """Raise unless every validation can have its checkpoint."""
+    intervals = cfg.train_cfg.get('dynamic_intervals')
+    for key, value in (
+        ('train_cfg.dynamic_intervals', intervals),
+        ('default_hooks.checkpoint.save_begin', saved.get('save_begin')),
+    ):
+        if value:
+            raise ValueError(
+                f'`until.patience` with {key}={value}: a stage that ends '
+                'early needs a checkpoint of every epoch that is validated. '
+                'Leave one of the two out.'
             )
 
 

@@ -170,7 +170,8 @@ def _command(report: Report) -> list[str]:
     if '--work-dir' in words:
         at = words.index('--work-dir')
         del words[at : at + 2]
-    words = [word for word in words if not word.startswith('seed=')]
+    of_one = ('seed=', '--work-dir=')
+    words = [word for word in words if not word.startswith(of_one)]
     return [word for word in words if word != '--cfg-options']
 
 

@@ -3,11 +3,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mmengine.config import Config
 
+from reducenet_mm.engine.preflight import (
+    check_config,
+    check_hooks,
+    check_measured,
+)
 from reducenet_mm.models.checkpoint_checks import check_state_dict
 from reducenet_mm.models.merged_student import merge_student
 from reducenet_mm.models.supernet import hosts, is_branch_key, is_lora_key
@@ -55,6 +61,17 @@ def takes_merged(cfg: Config) -> bool:
     return True
 
 
+def validates_on_test(cfg: Config) -> bool:
+    """Whether the validation images are the test images, by their config."""
+    images = []
+    for key in ('val_dataloader', 'test_dataloader'):
+        dataset = (cfg.get(key) or {}).get('dataset')
+        if dataset is None:
+            return False
+        images.append({k: v for k, v in dataset.items() if k != 'pipeline'})
+    return images[0] == images[1]
+
+
 def check_stages(pipeline: Pipeline, stages: Sequence[Run]) -> None:
     """Raise ``ValueError`` if stages cannot follow one another like this."""
     _check_roles(stages)
@@ -66,6 +83,7 @@ def check_stages(pipeline: Pipeline, stages: Sequence[Run]) -> None:
         students = [one for one in stages[:index] if one.role == 'student']
         if stage.role == 'student' and students:
             _check_successor(where, stage, students)
+        _check_as_trained(where, stage, not students, pipeline.metric)
     students = [stage for stage in stages if stage.role == 'student']
     if pipeline.until is not None or len(students) > 1:
         for stage in stages:
@@ -73,6 +91,28 @@ def check_stages(pipeline: Pipeline, stages: Sequence[Run]) -> None:
                 check_validated(stage.cfg)
     if pipeline.until is not None:
         _check_until(pipeline, stages)
+
+
+def _check_as_trained(
+    where: str, stage: Run, is_first: bool, metric: str
+) -> None:
+    """Check hooks and metrics as the training does, which comes hours later.
+
+    Args:
+        where: The stage, for errors.
+        stage: Its plan.
+        is_first: Whether no student is trained before it.
+        metric: That the pipeline reads.
+    """
+    cfg = copy.deepcopy(stage.cfg)
+    if stage.role == 'student' and not is_first:
+        cfg.model.student_init = 'the best student so far'
+    model = check_config(cfg, (), init_weights=False)
+    try:
+        check_hooks(cfg, model)
+        check_measured(cfg, model, metric)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'{where}: {error}') from error
 
 
 def _check_roles(stages: Sequence[Run]) -> None:
@@ -145,6 +185,15 @@ def _check_successor(where: str, stage: Run, earlier: Sequence[Run]) -> None:
 
 
 def _check_until(pipeline: Pipeline, stages: Sequence[Run]) -> None:
+    for stage in stages:
+        if validates_on_test(stage.cfg):
+            raise ValueError(
+                f'{stage.name} is validated on the test images '
+                '(val_dataloader.dataset equals test_dataloader.dataset), and '
+                '`until` chooses stages and students by validation. Cut '
+                "validation images from the training set (type='HoldOut'), "
+                'or set `until` to None.'
+            )
     roles = [stage.role for stage in stages]
     first = roles.index('student')
     if set(roles[first:]) != {'student'}:

@@ -80,5 +80,18 @@ def test_what_a_distillation_has_not_got_is_refused(classifier, distillation):
         plain_weights(classifier, without_overlay)
 
 
+def test_lora_is_no_part_of_the_teacher_and_has_to_merge(
+    classifier, distillation
+):
+    lora = 'architecture.backbone.layer1.0.conv1.lora.up'
+    state = {**distillation, lora: torch.ones(4, 4)}
+    set_scaler(classifier, 1.0)
+    taken = plain_weights(classifier, state)
+    assert taken.keys() == classifier.state_dict().keys()
+    set_scaler(classifier, 0.0)
+    with pytest.raises(ValueError, match=r'\*\.lora\.\*.*tools/export\.py'):
+        plain_weights(classifier, state)
+
+
 def test_a_plain_checkpoint_is_taken_as_it_is(classifier):
     assert plain_weights(classifier, classifier.state_dict()) is None

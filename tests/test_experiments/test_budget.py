@@ -49,6 +49,13 @@ def test_a_scheduler_may_be_a_class_of_a_lazy_config() -> None:
     }
 
 
+def test_a_schedule_with_an_end_reaches_the_new_one() -> None:
+    cfg = Config(dict(param_scheduler=[dict(COSINE, begin=1, end=6)]))
+    options = schedule_options(cfg, [6, 4])
+    assert options['param_scheduler.0.periods'] == [5, 4]
+    assert options['param_scheduler.0.end'] == 10
+
+
 def test_a_budget_must_be_positive() -> None:
     with pytest.raises(ValueError, match='budget=0'):
         matched_epochs(0, 1)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from reducenet_mm.experiments.evaluate import plain_metrics
 from reducenet_mm.experiments.figures import (
     colors,
     spread,
@@ -168,6 +169,29 @@ def test_a_second_look_at_the_test_set_is_confessed(
         'plain 3 times; the test set is no longer unseen'
         in (notes(content)[0])
     )
+
+
+def test_validation_on_the_test_images_is_confessed(
+    content: dict[str, Any],
+) -> None:
+    content['validated_on_test'] = True
+    assert 'These are the validation images too' in notes(content)[0]
+
+
+def test_a_report_without_validation_has_empty_curves(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    for run in content['runs']:
+        run['validation'] = []
+    content['drop_shock'] = {}
+    content['reading'] = plain_reading(content)
+    write_report(content, tmp_path)
+    assert '<svg' in (tmp_path / 'report.html').read_text()
+
+
+def test_only_finite_numbers_are_reported() -> None:
+    metrics = {'a': 1.5, 'b': float('nan'), 'c': [[1, 0]], 'd': 'text'}
+    assert plain_metrics(metrics) == {'a': 1.5}
 
 
 def add_stages(content: dict[str, Any], until: dict[str, Any] | None) -> None:

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mmengine.config import Config
 from rich.console import Console
 
 from reducenet_mm.experiments.cost import TrainingCost
-from reducenet_mm.experiments.plan import Run
+from reducenet_mm.experiments.plan import Run, merged
 from reducenet_mm.experiments.processes import RunFailed
 from reducenet_mm.experiments.progress import Display
 from reducenet_mm.experiments.runs import (
@@ -64,15 +63,17 @@ def bench(tmp_path: Path):
     """A run of three epochs, a workshop, and what is printed."""
     (tmp_path / 'tools').mkdir()
     (tmp_path / 'tools' / 'train.py').write_text(TRAIN)
+    config = tmp_path / 'a.py'
+    config.touch()
 
     def make(**options: Any) -> Run:
         options = {'epochs': 3, **options}
         return Run(
             name='teacher',
             role='teacher',
-            config=Path('a.py'),
+            config=config,
             options=options,
-            cfg=Config(dict(options)),
+            cfg=merged(config, options),
             work_dir=tmp_path / 'runs' / 'teacher',
             epochs=options['epochs'],
             cost=TrainingCost(5.0, 100, 10, (1, 8, 8)),
@@ -165,6 +166,19 @@ def test_a_changed_config_is_run_anew(bench: Any) -> None:
     old = make().work_dir.with_name('teacher.old1')
     assert (old / 'epoch_3.pth').is_file()
     assert 'have changed' in printed.getvalue()
+
+
+def test_a_config_that_changes_meanwhile_ends_the_command(bench: Any) -> None:
+    make, workshop, _ = bench
+    planned = make()
+    planned.config.write_text('batch = 2')
+    with pytest.raises(RunFailed, match=r'a\.py has changed since'):
+        finish_run(planned, {}, workshop)
+    assert not planned.work_dir.exists()
+    assert finish_run(make(), {}, workshop).sessions == 1
+    planned.config.unlink()
+    with pytest.raises(RunFailed, match=r"a\.py' is not there"):
+        finish_run(planned, {}, workshop)
 
 
 def test_changed_inputs_are_run_anew_and_moved_ones_are_not(

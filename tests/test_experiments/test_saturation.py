@@ -152,6 +152,14 @@ def test_a_stage_is_saved_where_it_is_validated() -> None:
     with pytest.raises(ValueError, match='until.patience`=4 with a hook that'):
         until.stage_options(fading, 'acc')
     assert Until(min_gain=0.5).stage_options(fading, 'acc') == {}
+    for key, value in (
+        ('default_hooks.checkpoint.save_begin', 3),
+        ('train_cfg.dynamic_intervals', [(5, 1)]),
+    ):
+        changed = stage()
+        changed.merge_from_dict({key: value})
+        with pytest.raises(ValueError, match=f'with {key}='):
+            until.stage_options(changed, 'acc')
     masked = stage(default_hooks=dict(mask=dict(type='LearnedMaskHook')))
     with pytest.raises(ValueError, match='until.patience`=4 with a hook that'):
         until.stage_options(masked, 'acc')

@@ -69,6 +69,13 @@ def test_the_table_has_a_row_for_each_seed() -> None:
     )
 
 
+def test_work_dirs_may_differ_however_they_are_written() -> None:
+    one, other = reports(2)
+    other['command'] = other['command'].replace('--work-dir ', '--work-dir=')
+    assert '--work-dir=' in other['command']
+    assert len(compare_seeds([one, other])['seeds']) == 2
+
+
 def test_two_seeds_are_too_few_to_tell() -> None:
     content = compare_seeds(reports(2))
     assert {one['verdict'] for one in content['differences'].values()} == {

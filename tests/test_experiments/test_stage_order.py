@@ -15,12 +15,13 @@ from reducenet_mm.experiments.pipeline_config import (
     Pipeline,
     read_pipeline,
 )
-from reducenet_mm.experiments.plan import Run, merged
+from reducenet_mm.experiments.plan import Run, merged, plan_runs
 from reducenet_mm.experiments.saturation import Until
 from reducenet_mm.experiments.stage_order import (
     check_stages,
     network_role,
     takes_merged,
+    validates_on_test,
 )
 
 PIPELINES = sorted(Path('configs/pipelines').glob('*.py'))
@@ -56,6 +57,7 @@ def check(
     load_from: Mapping[str, str] | None = None,
     restart_at: str | None = None,
     until: Until | None = None,
+    metric: str = 'accuracy/top1',
 ) -> list[str]:
     """Check stages of (name, config, options); return their roles."""
     sources = load_from or {}
@@ -64,9 +66,7 @@ def check(
         for name, config, options in stages
     ]
     control = Entry('control', PLAIN, restart_at=restart_at)
-    pipeline = Pipeline(
-        PLAIN, 0, tuple(entries), (control,), 'accuracy/top1', until
-    )
+    pipeline = Pipeline(PLAIN, 0, tuple(entries), (control,), metric, until)
     runs = [run_of(entry) for entry in entries]
     check_stages(pipeline, runs)
     return [run.role for run in runs]
@@ -187,3 +187,42 @@ def test_until_asks_for_stages_that_may_be_skipped() -> None:
     with pytest.raises(ValueError, match='all student stages after all'):
         check(BIG, FIRST, more, SECOND, until=until)
     check(BIG, FIRST, more, SECOND)
+
+
+def test_a_student_is_not_chosen_by_test_images() -> None:
+    options = {'val_dataloader.dataset.split': 'test'}
+    on_test = ('first', STUDENT, options)
+    assert validates_on_test(merged(STUDENT, options))
+    assert not validates_on_test(merged(STUDENT, {}))
+    assert check(BIG, on_test) == ['teacher', 'student']
+    with pytest.raises(ValueError, match='first is validated on the test'):
+        check(BIG, on_test, until=Until(min_gain=0.5))
+
+
+def test_hooks_and_metrics_are_checked_before_anything_is_trained() -> None:
+    fading = {
+        'custom_hooks': [
+            dict(type='SupernetSwitchHook'),
+            dict(type='ScalerScheduleHook', end=20),
+        ]
+    }
+    assert check(BIG, ('first', STUDENT, fading)) == ['teacher', 'student']
+    with pytest.raises(ValueError, match=r'stages\[2\] \(second\): .*student'):
+        check(BIG, FIRST, ('second', STUDENT, fading))
+    with pytest.raises(ValueError, match=r'stages\[0\] .*accuracy/top_1'):
+        check(BIG, FIRST, metric='accuracy/top_1')
+
+
+def test_every_run_does_the_validation_that_a_kill_has_cut_off(
+    tmp_path: Path,
+) -> None:
+    without = {'default_hooks.exact_resume': None}
+    pipeline = read_pipeline(
+        'configs/pipelines/digits.py',
+        {'stages.0.cfg_options': without, 'controls': []},
+    )
+    teacher, student = plan_runs(pipeline, tmp_path)
+    hooks = teacher.cfg.default_hooks
+    assert hooks.exact_resume is None
+    assert hooks.resume_exactly.type == 'ExactResumeHook'
+    assert 'resume_exactly' not in student.cfg.default_hooks

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from reducenet_mm.engine.preflight import check_config
 from reducenet_mm.experiments.cost import build_model
-from reducenet_mm.experiments.handover import as_start
+from reducenet_mm.experiments.handover import as_start, export_once
 from reducenet_mm.experiments.plan import fit_controls, merged
 from reducenet_mm.experiments.processes import RunFailed
 from reducenet_mm.experiments.progress import Display
@@ -148,6 +148,24 @@ def test_a_pair_is_merged_before_a_stage_on_one_convolution_goes_on(
     )
     same = as_start(finished, first, tmp_path, display)
     assert same.checkpoint == path
+
+
+def test_a_marker_never_stands_for_the_files_of_another_export(
+    bench: SimpleNamespace, tmp_path: Path
+) -> None:
+    stage = bench.stages['soft_labels']
+    display = Display(Console(), [stage], METRIC)
+    path = tmp_path / 'epoch_1.pth'
+    model = build_model(stage.cfg)
+    torch.save(dict(state_dict=model.state_dict(), meta={}), path)
+    one = Finished(stage, path, 'a' * 64, '', 1)
+    done = export_once(one, tmp_path / 'out', display)
+    assert export_once(one, tmp_path / 'out', display) == done
+    other = replace(one, checkpoint=tmp_path / 'gone.pth', sha256='b' * 64)
+    with pytest.raises(RunFailed, match=r'soft_labels cannot be exp.*gone'):
+        export_once(other, tmp_path / 'out', display)
+    assert not (tmp_path / 'out' / 'export.json').exists()
+    assert export_once(one, tmp_path / 'out', display) == done
 
 
 def test_a_stage_that_lost_is_not_shipped_and_ends_the_pipeline(

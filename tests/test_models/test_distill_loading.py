@@ -217,7 +217,9 @@ def test_nothing_to_recalibrate_is_refused(build):
         build(norm_stats='recalibrated', backbone=dict(norm_eval=True))
 
 
-def test_student_init_starts_from_another_student(build, classifier, save):
+def test_student_init_starts_from_another_student(
+    build, classifier, save, logged
+):
     stage = build()
     train(stage)
     _, student = split_state_dict(stage.state_dict())
@@ -232,6 +234,9 @@ def test_student_init_starts_from_another_student(build, classifier, save):
             norm_stats='inherited',
             reuse=dict(freeze=['classifier']),
         )
+        (line,) = [line for line in logged if 'The student starts' in line]
+        assert f'starts from model.student_init={source!r} instead;' in line
+        logged.clear()
         own = algorithm.architecture.state_dict()
         assert all(torch.equal(own[k], v) for k, v in student.items())
         assert_teacher_is(algorithm, teacher_copy(classifier))

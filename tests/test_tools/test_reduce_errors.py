@@ -53,6 +53,13 @@ def test_a_failing_stage_stops_the_pipeline(
         ),
         *(
             (
+                f'{run}.cfg_options.default_hooks.stop.type=EarlyStoppingHook',
+                'default_hooks.stop ends a training early',
+            )
+            for run in ('stages.0', 'controls.0')
+        ),
+        *(
+            (
                 f'{run}.cfg_options.default_hooks.checkpoint.out_dir=else',
                 "checkpoint.out_dir='else'",
             )

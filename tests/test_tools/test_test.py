@@ -160,6 +160,16 @@ def test_tta_reaches_data_inside_wrappers(load_tool, config):
             apply_tta(cfg)
 
 
+def test_a_matrix_can_be_written(tmp_path, load_tool):
+    out = tmp_path / 'metrics.json'
+    metrics = {'confusion_matrix/result': torch.eye(2), 'accuracy/top1': 50.0}
+    load_tool('test').dump_metrics(metrics, str(out))
+    assert json.loads(out.read_text()) == {
+        'confusion_matrix/result': [[1.0, 0.0], [0.0, 1.0]],
+        'accuracy/top1': 50.0,
+    }
+
+
 def test_predictions_go_to_a_pickle(
     tmp_path, load_tool, config, expected, teacher_run
 ):

@@ -19,7 +19,7 @@ from .checkpoints import check_checkpoint, check_weights, read_weights
 from .classes import check_labels, check_topk
 from .data_paths import check_data_paths
 from .hooks import check_hooks, hooks_with
-from .metric_names import check_metric_names
+from .metric_names import check_measured, check_metric_names
 from .model_keys import accepted_keys, check_model_keys, walk_model
 from .resuming import forget_missing_inputs
 from .schedule import schedule_warning
@@ -38,6 +38,7 @@ __all__ = [
     'check_hooks',
     'check_image',
     'check_labels',
+    'check_measured',
     'check_metric_names',
     'check_model_keys',
     'check_sections',

@@ -54,6 +54,25 @@ def check_metric_names(cfg: Config, model: nn.Module) -> None:
             )
 
 
+def check_measured(cfg: Config, model: nn.Module, name: str) -> None:
+    """Refuse a metric that the validation does not measure, where known.
+
+    Args:
+        cfg: The full config.
+        model: What ``cfg.model`` builds.
+        name: Of the metric, as in the log.
+
+    Raises:
+        ValueError: If it is none of those, or they cannot be built.
+    """
+    measured = _measured(cfg, model)
+    if measured is not None and name not in measured:
+        raise ValueError(
+            f'`metric`={name!r}: val_evaluator measures '
+            f'{", ".join(measured)}. Set `metric` to one of these.'
+        )
+
+
 def _awaited(cfg: Config) -> Iterator[tuple[str, Any, str]]:
     """Yield key and value of hooks' arguments with each name they hold."""
     for key, entry, kind in hook_classes(cfg):

@@ -202,10 +202,12 @@ class SupernetDistill(SharedSupernet):
         if self.teacher_overlay is not None:
             self.teacher_overlay.copy_(state_dict)
         self._loaded = True
+        start = describe_reuse(
+            self.architecture, self.fresh, self.student_init
+        )
         print_log(
-            f'{source}: loaded. '
-            f'{describe_reuse(self.architecture, self.fresh)}; norm '
-            f'statistics are {self.norm_stats}.',
+            f'{source}: loaded. {start}; norm statistics are '
+            f'{self.norm_stats}.',
             logger='current',
         )
 

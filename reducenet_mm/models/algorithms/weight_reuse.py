@@ -160,8 +160,18 @@ def _never_inherited(architecture: nn.Module) -> set[str]:
     }
 
 
-def describe_reuse(architecture: nn.Module, fresh: Collection[str]) -> str:
-    """Say how much of the student is inherited, fresh, trained, frozen."""
+def describe_reuse(
+    architecture: nn.Module,
+    fresh: Collection[str],
+    student_init: str | None = None,
+) -> str:
+    """Say how much of the student is inherited, fresh, trained, frozen.
+
+    Args:
+        architecture: The supernet.
+        fresh: Names of what the teacher does not give.
+        student_init: What the student starts from, if not from the teacher.
+    """
     student = {
         name: param
         for name, param in architecture.named_parameters()
@@ -179,7 +189,7 @@ def describe_reuse(architecture: nn.Module, fresh: Collection[str]) -> str:
     started = count(p for n, p in student.items() if n in new)
     training = count(p for n, p in student.items() if n in trained)
     frozen = count(p for n, p in student.items() if n not in trained)
-    return (
-        f'The student inherits {inherited} of it and starts {started} '
-        f'afresh; {training} train, {frozen} are frozen'
-    )
+    start = f'inherits {inherited} of it and starts {started} afresh'
+    if student_init is not None:
+        start = f'starts from model.student_init={student_init!r} instead'
+    return f'The student {start}; {training} train, {frozen} are frozen'
