@@ -197,11 +197,12 @@ def dump_metrics(metrics: Mapping[str, Any], path: str) -> None:
     out = Path(path)
     out.parent.mkdir(parents=True, exist_ok=True)
     kind = out.suffix.removeprefix('.')
-    plain = {
-        name: value.tolist() if hasattr(value, 'tolist') else value
-        for name, value in metrics.items()  # such as a confusion matrix
-    }
-    write_atomically({out: mmengine.dump(plain, file_format=kind)})
+    content = dict(metrics)
+    if kind not in ('pkl', 'pickle'):
+        for name, value in metrics.items():  # such as a confusion matrix
+            if hasattr(value, 'tolist'):
+                content[name] = value.tolist()
+    write_atomically({out: mmengine.dump(content, file_format=kind)})
 
 
 def test(

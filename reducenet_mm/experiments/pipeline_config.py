@@ -102,7 +102,7 @@ def read_pipeline(
         )
     content = read_config(str(source), options).to_dict()
     check_keys('the pipeline config', content, PIPELINE_KEYS)
-    common = flatten(content.get('cfg_options') or {})
+    common = _options('cfg_options', content)
     stages = _entries(source, 'stages', content, STAGE_KEYS, common)
     controls = _entries(source, 'controls', content, CONTROL_KEYS, common)
     _check_names(stages, controls)
@@ -118,11 +118,6 @@ def read_pipeline(
 
 def flatten(options: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
     """Turn nested dicts into one of dotted keys, as --cfg-options has."""
-    if not isinstance(options, Mapping):
-        raise ValueError(
-            '`cfg_options` must be a dict of training options by dotted key, '
-            f'got {options!r}.'
-        )
     flat: dict[str, Any] = {}
     for key, value in options.items():
         if isinstance(value, Mapping) and value:
@@ -130,6 +125,17 @@ def flatten(options: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
         else:
             flat[f'{prefix}{key}'] = value
     return flat
+
+
+def _options(key: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Read training options; ``key`` is for the error."""
+    given = content.get('cfg_options') or {}
+    if not isinstance(given, Mapping):
+        raise ValueError(
+            f'`{key}` must be a dict of training options by dotted key, got '
+            f'{given!r}.'
+        )
+    return flatten(given)
 
 
 def _entries(
@@ -167,7 +173,7 @@ def _entry(
             f"'_', '-' and '.', got {name!r}."
         )
     config = checked_config(where, item, source, 'pipeline')
-    options = {**common, **flatten(item.get('cfg_options') or {})}
+    options = {**common, **_options(f'{where}.cfg_options', item)}
     taken = sorted(SET_BY_PIPELINE & set(options))
     if taken:
         raise ValueError(

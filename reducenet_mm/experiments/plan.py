@@ -22,7 +22,7 @@ from .cost import TrainingCost, measure_training
 from .pipeline_config import Entry, Pipeline
 from .processes import RunFailed, option_arguments
 from .records import content_hash
-from .stage_order import check_stages, network_role
+from .stage_order import check_as_trained, check_stages, network_role
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ def plan_runs(pipeline: Pipeline, work_dir: Path) -> list[Run]:
         with errors_of(entry.name, entry.config):
             run = _plan_control(entry, pipeline, work_dir)
             controls.append(_fit(run, entry, spent))
+        check_as_trained(controls[-1], pipeline.metric)
     return stages + controls
 
 
@@ -110,11 +111,13 @@ def fit_controls(
             order, those which lost included.
 
     Raises:
+        RunFailed: If a config has changed since it was planned.
         ValueError: If the budget is too small for a control's restart.
     """
     entries = {entry.name: entry for entry in pipeline.controls}
     fitted = []
     for run in controls:
+        check_unchanged(run.config, run.options, run.cfg)
         with errors_of(run.name, run.config):
             fitted.append(_fit(run, entries[run.name], spent))
     return fitted
@@ -208,6 +211,15 @@ def _fit(run: Run, entry: Entry, spent: Mapping[str, float]) -> Run:
 def _base_options(entry: Entry, pipeline: Pipeline) -> dict[str, Any]:
     options = {**entry.cfg_options, 'randomness.seed': pipeline.seed}
     option_arguments(options)
+    if (
+        read_config(str(entry.config), options).get('default_hooks', {})
+        is None
+    ):
+        raise ValueError(
+            '`default_hooks`=None: set default_hooks=dict(exact_resume=dict('
+            "type='ExactResumeHook')), without which a kill between a "
+            'checkpoint and its validation would lose that validation.'
+        )
     kinds = [kind for *_, kind in hook_classes(merged(entry.config, options))]
     if not any(issubclass(kind, ExactResumeHook) for kind in kinds):
         # A kill between a checkpoint and its validation would lose that.
@@ -243,7 +255,9 @@ def check_unchanged(
         raise RunFailed(
             f'{config} has changed since this command was started, and with '
             'it what was planned and what it costs. Start the command again: '
-            'what no longer fits is set aside and done anew.'
+            'what no longer fits is set aside and done anew. If nobody has '
+            'edited it, a value in it (a date, say) is another each time: '
+            'write a fixed one.'
         )
 
 

@@ -70,7 +70,9 @@ def collect(pipeline: Pipeline, outcome: Outcome) -> dict[str, Any]:
         counted=COUNTED,
         stages_multiply_adds=sum(course.spent.values()),
         test_images=count_test_images(shipped.run.cfg),
-        validated_on_test=validates_on_test(shipped.run.cfg),
+        validated_on_test=any(
+            validates_on_test(one.run.cfg) for one in outcome.finished
+        ),
         drop_shock=drop_shock(first.run.work_dir, pipeline.metric),
         stages=describe_stages(pipeline, course),
         runs=[_run(one, pipeline.metric) for one in outcome.finished],

@@ -22,6 +22,11 @@ ROUNDING = 2e-5
 """Differences of percentages are compared up to this: MMPretrain's are in
 float32, whose neighbours lie 8e-6 apart near 100."""
 
+_NEEDS_ALL = (
+    'a stage that ends early needs a checkpoint of every epoch that is '
+    'validated.'
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Until:
@@ -199,17 +204,21 @@ def check_validated(cfg: Config) -> None:
 
 def _check_all_saved(cfg: Config, saved: Mapping[str, Any]) -> None:
     """Raise unless every validation can have its checkpoint."""
-    intervals = cfg.train_cfg.get('dynamic_intervals')
-    for key, value in (
-        ('train_cfg.dynamic_intervals', intervals),
-        ('default_hooks.checkpoint.save_begin', saved.get('save_begin')),
-    ):
-        if value:
-            raise ValueError(
-                f'`until.patience` with {key}={value}: a stage that ends '
-                'early needs a checkpoint of every epoch that is validated. '
-                'Leave one of the two out.'
-            )
+    train_cfg = cfg.train_cfg
+    each_epoch = saved.get('interval', -1) == 1
+    intervals = train_cfg.get('dynamic_intervals')
+    if intervals and not each_epoch:
+        raise ValueError(
+            f'`until.patience` with train_cfg.dynamic_intervals={intervals}: '
+            f'{_NEEDS_ALL} Set default_hooks.checkpoint.interval=1.'
+        )
+    begin = saved.get('save_begin', 0)
+    first = train_cfg.get('val_begin', 1) if each_epoch else 0
+    if begin > first:
+        raise ValueError(
+            '`until.patience` with default_hooks.checkpoint.save_begin='
+            f'{begin}: {_NEEDS_ALL} Leave save_begin out.'
+        )
 
 
 def check_percent(until: Until, metric: str, teacher: float) -> None:

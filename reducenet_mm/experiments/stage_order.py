@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,14 @@ from reducenet_mm.engine.preflight import (
     check_config,
     check_hooks,
     check_measured,
+    check_metric_names,
+    no_side_effects,
 )
 from reducenet_mm.models.checkpoint_checks import check_state_dict
 from reducenet_mm.models.merged_student import merge_student
 from reducenet_mm.models.supernet import hosts, is_branch_key, is_lora_key
 
+from .checks import errors_of
 from .cost import build_model, deployed_model
 from .pipeline_config import Pipeline
 from .saturation import check_validated
@@ -68,8 +72,21 @@ def validates_on_test(cfg: Config) -> bool:
         dataset = (cfg.get(key) or {}).get('dataset')
         if dataset is None:
             return False
-        images.append({k: v for k, v in dataset.items() if k != 'pipeline'})
-    return images[0] == images[1]
+        images.append(_without_pipelines(dataset))
+    return bool(images[0] == images[1])
+
+
+def _without_pipelines(dataset: Any) -> Any:
+    """Return a data set's config with how images are prepared left out."""
+    if isinstance(dataset, Mapping):
+        return {
+            key: _without_pipelines(value)
+            for key, value in dataset.items()
+            if key != 'pipeline'
+        }
+    if isinstance(dataset, (list, tuple)):
+        return [_without_pipelines(one) for one in dataset]
+    return dataset
 
 
 def check_stages(pipeline: Pipeline, stages: Sequence[Run]) -> None:
@@ -80,10 +97,10 @@ def check_stages(pipeline: Pipeline, stages: Sequence[Run]) -> None:
         where = f'stages[{index}] ({stage.name})'
         if stage.load_from is not None:
             _check_growth(where, stage, by_name[stage.load_from])
-        students = [one for one in stages[:index] if one.role == 'student']
+        students = _students_before(stages, index)
         if stage.role == 'student' and students:
             _check_successor(where, stage, students)
-        _check_as_trained(where, stage, not students, pipeline.metric)
+        check_as_trained(stage, pipeline.metric, follows=bool(students))
     students = [stage for stage in stages if stage.role == 'student']
     if pipeline.until is not None or len(students) > 1:
         for stage in stages:
@@ -93,26 +110,43 @@ def check_stages(pipeline: Pipeline, stages: Sequence[Run]) -> None:
         _check_until(pipeline, stages)
 
 
-def _check_as_trained(
-    where: str, stage: Run, is_first: bool, metric: str
-) -> None:
+def check_as_trained(run: Run, metric: str, follows: bool = False) -> None:
     """Check hooks and metrics as the training does, which comes hours later.
 
     Args:
-        where: The stage, for errors.
-        stage: Its plan.
-        is_first: Whether no student is trained before it.
+        run: Its plan.
         metric: That the pipeline reads.
+        follows: Whether students were trained just before it.
+
+    Raises:
+        ValueError: If the training would refuse them.
     """
-    cfg = copy.deepcopy(stage.cfg)
-    if stage.role == 'student' and not is_first:
+    cfg = copy.deepcopy(run.cfg)
+    starts_from_student = follows and run.role == 'student'
+    if starts_from_student:
         cfg.model.student_init = 'the best student so far'
-    model = check_config(cfg, (), init_weights=False)
-    try:
-        check_hooks(cfg, model)
+    with errors_of(run.name, run.config), no_side_effects():
+        model = check_config(cfg, (), init_weights=False)
+        check_metric_names(cfg, model)
         check_measured(cfg, model, metric)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f'{where}: {error}') from error
+        try:
+            check_hooks(cfg, model)
+        except ValueError as error:
+            if not starts_from_student:
+                raise
+            raise ValueError(
+                f'{error} Here the pipeline sets model.student_init, as '
+                'students are trained before this one; branches can fade in '
+                'the first of them.'
+            ) from error
+
+
+def _students_before(stages: Sequence[Run], index: int) -> list[Run]:
+    """Return the student stages with nothing between them and a stage."""
+    found = itertools.takewhile(
+        lambda one: one.role == 'student', reversed(stages[:index])
+    )
+    return list(found)[::-1]
 
 
 def _check_roles(stages: Sequence[Run]) -> None:
@@ -186,13 +220,13 @@ def _check_successor(where: str, stage: Run, earlier: Sequence[Run]) -> None:
 
 def _check_until(pipeline: Pipeline, stages: Sequence[Run]) -> None:
     for stage in stages:
-        if validates_on_test(stage.cfg):
+        if stage.role != 'plain' and validates_on_test(stage.cfg):
             raise ValueError(
                 f'{stage.name} is validated on the test images '
                 '(val_dataloader.dataset equals test_dataloader.dataset), and '
                 '`until` chooses stages and students by validation. Cut '
-                "validation images from the training set (type='HoldOut'), "
-                'or set `until` to None.'
+                'validation images from the training set '
+                "(type='HoldoutSplit'), or set `until` to None."
             )
     roles = [stage.role for stage in stages]
     first = roles.index('student')

@@ -104,10 +104,10 @@ def stage(**changes: Any) -> list[dict[str, Any]]:
             r"sets \['model.student_init'\]",
         ),
         (dict(until=dict(patience=3)), '`until.min_gain` is missing'),
-        (dict(cfg_options=['a=1']), r"must be a dict .* got \['a=1'\]"),
+        (dict(cfg_options=['a=1']), r"`cfg_options` must be .*\['a=1'\]"),
         (
             dict(stages=stage(cfg_options=['a=1'])),
-            r"must be a dict .* got \['a=1'\]",
+            r"`stages\[0\].cfg_options` must be .*\['a=1'\]",
         ),
     ],
 )

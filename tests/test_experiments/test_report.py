@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from reducenet_mm.experiments.evaluate import plain_metrics
 from reducenet_mm.experiments.figures import (
     colors,
     spread,
@@ -187,11 +186,6 @@ def test_a_report_without_validation_has_empty_curves(
     content['reading'] = plain_reading(content)
     write_report(content, tmp_path)
     assert '<svg' in (tmp_path / 'report.html').read_text()
-
-
-def test_only_finite_numbers_are_reported() -> None:
-    metrics = {'a': 1.5, 'b': float('nan'), 'c': [[1, 0]], 'd': 'text'}
-    assert plain_metrics(metrics) == {'a': 1.5}
 
 
 def add_stages(content: dict[str, Any], until: dict[str, Any] | None) -> None:

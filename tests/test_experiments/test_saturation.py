@@ -152,17 +152,32 @@ def test_a_stage_is_saved_where_it_is_validated() -> None:
     with pytest.raises(ValueError, match='until.patience`=4 with a hook that'):
         until.stage_options(fading, 'acc')
     assert Until(min_gain=0.5).stage_options(fading, 'acc') == {}
-    for key, value in (
-        ('default_hooks.checkpoint.save_begin', 3),
-        ('train_cfg.dynamic_intervals', [(5, 1)]),
-    ):
-        changed = stage()
-        changed.merge_from_dict({key: value})
-        with pytest.raises(ValueError, match=f'with {key}='):
-            until.stage_options(changed, 'acc')
     masked = stage(default_hooks=dict(mask=dict(type='LearnedMaskHook')))
     with pytest.raises(ValueError, match='until.patience`=4 with a hook that'):
         until.stage_options(masked, 'acc')
+
+
+@pytest.mark.parametrize(
+    ('interval', 'key', 'value', 'refused'),
+    [
+        (2, 'default_hooks.checkpoint.save_begin', 1, True),
+        (1, 'default_hooks.checkpoint.save_begin', 1, False),
+        (1, 'default_hooks.checkpoint.save_begin', 3, True),
+        (2, 'train_cfg.dynamic_intervals', [(5, 1)], True),
+        (1, 'train_cfg.dynamic_intervals', [(5, 1)], False),
+    ],
+)
+def test_an_early_end_needs_its_checkpoint(
+    interval: int, key: str, value: Any, refused: bool
+) -> None:
+    cfg = stage(default_hooks=saved_every(interval))
+    cfg.merge_from_dict({key: value})
+    until = Until(min_gain=0.5, patience=4)
+    if refused:
+        with pytest.raises(ValueError, match=f'with {key}='):
+            until.stage_options(cfg, 'acc')
+    else:
+        assert until.stage_options(cfg, 'acc')
 
 
 @pytest.mark.parametrize(

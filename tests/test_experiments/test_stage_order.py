@@ -15,7 +15,13 @@ from reducenet_mm.experiments.pipeline_config import (
     Pipeline,
     read_pipeline,
 )
-from reducenet_mm.experiments.plan import Run, merged, plan_runs
+from reducenet_mm.experiments.plan import (
+    Run,
+    fit_controls,
+    merged,
+    plan_runs,
+)
+from reducenet_mm.experiments.processes import RunFailed
 from reducenet_mm.experiments.saturation import Until
 from reducenet_mm.experiments.stage_order import (
     check_stages,
@@ -193,9 +199,16 @@ def test_a_student_is_not_chosen_by_test_images() -> None:
     options = {'val_dataloader.dataset.split': 'test'}
     on_test = ('first', STUDENT, options)
     assert validates_on_test(merged(STUDENT, options))
+    nested = {
+        f'{part}_dataloader.dataset': dict(
+            _delete_=True, type='ConcatDataset', datasets=[dict(pipeline=[i])]
+        )
+        for i, part in enumerate(('val', 'test'))
+    }
+    assert validates_on_test(merged(STUDENT, nested))
     assert not validates_on_test(merged(STUDENT, {}))
     assert check(BIG, on_test) == ['teacher', 'student']
-    with pytest.raises(ValueError, match='first is validated on the test'):
+    with pytest.raises(ValueError, match=r"first is .*type='HoldoutSplit'"):
         check(BIG, on_test, until=Until(min_gain=0.5))
 
 
@@ -207,22 +220,52 @@ def test_hooks_and_metrics_are_checked_before_anything_is_trained() -> None:
         ]
     }
     assert check(BIG, ('first', STUDENT, fading)) == ['teacher', 'student']
-    with pytest.raises(ValueError, match=r'stages\[2\] \(second\): .*student'):
-        check(BIG, FIRST, ('second', STUDENT, fading))
-    with pytest.raises(ValueError, match=r'stages\[0\] .*accuracy/top_1'):
+    second = ('second', STUDENT, fading)
+    with pytest.raises(ValueError, match=r'second \(.*in the first of them'):
+        check(BIG, FIRST, second)
+    other = ('other', TEACHER, {})
+    roles = check(BIG, FIRST, other, second)
+    assert roles == ['teacher', 'student', 'teacher', 'student']
+    with pytest.raises(ValueError, match=r'big \(.*accuracy/top_1'):
         check(BIG, FIRST, metric='accuracy/top_1')
+    awaited = {'default_hooks.checkpoint.save_best': 'accuracy/top9'}
+    with pytest.raises(ValueError, match=r'first \(.*accuracy/top9'):
+        check(BIG, ('first', STUDENT, awaited))
 
 
-def test_every_run_does_the_validation_that_a_kill_has_cut_off(
-    tmp_path: Path,
-) -> None:
+def test_every_run_has_an_exact_resume_hook(tmp_path: Path) -> None:
     without = {'default_hooks.exact_resume': None}
     pipeline = read_pipeline(
         'configs/pipelines/digits.py',
-        {'stages.0.cfg_options': without, 'controls': []},
+        {'stages.0.cfg_options': without, 'controls.0.cfg_options': without},
     )
-    teacher, student = plan_runs(pipeline, tmp_path)
-    hooks = teacher.cfg.default_hooks
-    assert hooks.exact_resume is None
-    assert hooks.resume_exactly.type == 'ExactResumeHook'
-    assert 'resume_exactly' not in student.cfg.default_hooks
+    for run in plan_runs(pipeline, tmp_path):
+        hooks = run.cfg.default_hooks
+        if run.name in ('teacher', 'plain'):
+            assert hooks.exact_resume is None
+            assert hooks.resume_exactly.type == 'ExactResumeHook'
+        else:
+            assert hooks.exact_resume.type == 'ExactResumeHook'
+            assert 'resume_exactly' not in hooks
+    no_hooks = {'stages.0.cfg_options': {'default_hooks': None}}
+    pipeline = read_pipeline('configs/pipelines/digits.py', no_hooks)
+    with pytest.raises(ValueError, match='`default_hooks`=None'):
+        plan_runs(pipeline, tmp_path)
+
+
+def test_a_control_that_changes_meanwhile_is_not_fitted(
+    tmp_path: Path,
+) -> None:
+    config = tmp_path / 'plain.py'
+    config.write_text(f"_base_ = '{PLAIN.resolve()}'\n")
+    pipeline = read_pipeline(
+        'configs/pipelines/digits.py', {'controls.0.config': str(config)}
+    )
+    runs = [r for r in plan_runs(pipeline, tmp_path) if r.role == 'control']
+    spent = dict(teacher=1e12, student=1e12)
+    assert len(fit_controls(pipeline, runs, spent)) == 2
+    config.write_text(
+        config.read_text() + 'train_dataloader = dict(batch_size=8)'
+    )
+    with pytest.raises(RunFailed, match=r'plain\.py has changed'):
+        fit_controls(pipeline, runs, spent)

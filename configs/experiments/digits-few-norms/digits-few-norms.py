@@ -38,6 +38,11 @@ comparisons = [
     for rate in ('tenth', 'hundredth')
     for statistics in ('recalibrated', 'inherited')
 ] + [(f'live_{rate}', 'soft_e8') for rate in ('tenth', 'hundredth')]
-later_comparisons = []
+# Asked while they ran, when some cells had been seen.
+later_comparisons = [
+    (f'{statistics}_{rate}', 'soft_e8')
+    for rate in ('tenth', 'hundredth')
+    for statistics in ('recalibrated', 'inherited')
+]
 
 regime = dict(_delete_=True)  # that of digits-few
