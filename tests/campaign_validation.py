@@ -63,6 +63,8 @@ def _wrong_regime(regime: Record, values: Values) -> list[str]:
         ('doubled', 'twice the budget gains'),
         ('teacher', 'the teacher is ahead by'),
     ):
+        if role not in arms:
+            continue
         found = differences(values, arms[role], arms['control'])
         if not same(regime['validation'][role]['difference'], found):
             wrong.append(f'validation: {role}')

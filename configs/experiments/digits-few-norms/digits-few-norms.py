@@ -45,4 +45,5 @@ later_comparisons = [
     for statistics in ('recalibrated', 'inherited')
 ]
 
-regime = dict(_delete_=True)  # that of digits-few
+# Whether the control is saturated is asked in digits-few.
+regime = dict(_delete_=True, control='plain_matched', teacher='teacher_e8')
