@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from reducenet_mm.experiments.seeds import compare_seeds, seeds_markdown
+
 ROOT = Path(__file__).parents[1]
 CAMPAIGNS = ['digits-few', 'fashion-mnist-few', 'cifar10-jpeg-narrow']
 
@@ -39,6 +41,20 @@ def test_students_compared_after_a_look_are_quoted(name):
     lines = compared_later(ROOT / 'docs/results' / name)
     assert len(lines) >= 6
     assert '\n'.join(lines) in page
+
+
+def test_the_table_of_seeds_follows_from_their_reports():
+    folder = ROOT / 'docs/results/fashion-mnist-few-until-saturation'
+    paths = [folder / 'report.json', *sorted(folder.glob('seed-*.json'))]
+    reports = [json.loads(path.read_text()) for path in paths]
+    assert [report['seed'] for report in reports] == [0, 1, 2, 3, 4]
+    content = compare_seeds(reports)
+    saved = json.loads((folder / 'seeds.json').read_text())
+    assert saved['seeds'] == content['seeds']
+    for name, one in content['differences'].items():
+        assert saved['differences'][name] == pytest.approx(one)
+    page = (ROOT / 'docs/results.md').read_text(encoding='utf-8')
+    assert seeds_markdown(saved) in page
 
 
 @pytest.mark.parametrize(
