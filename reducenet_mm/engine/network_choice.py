@@ -76,7 +76,8 @@ def plain_weights(
         the file is a plain network's, or the model a distillation.
 
     Raises:
-        ValueError: If the file has not got the network asked for.
+        ValueError: If the file has not got the network asked for, or its
+            student has ``lora`` branches that the model would lose.
     """
     if not is_distill_state_dict(weights) or is_distill_state_dict(
         model.state_dict()

@@ -211,16 +211,14 @@ def _fit(run: Run, entry: Entry, spent: Mapping[str, float]) -> Run:
 def _base_options(entry: Entry, pipeline: Pipeline) -> dict[str, Any]:
     options = {**entry.cfg_options, 'randomness.seed': pipeline.seed}
     option_arguments(options)
-    if (
-        read_config(str(entry.config), options).get('default_hooks', {})
-        is None
-    ):
+    cfg = merged(entry.config, options)
+    if cfg.get('default_hooks', {}) is None:
         raise ValueError(
             '`default_hooks`=None: set default_hooks=dict(exact_resume=dict('
             "type='ExactResumeHook')), without which a kill between a "
             'checkpoint and its validation would lose that validation.'
         )
-    kinds = [kind for *_, kind in hook_classes(merged(entry.config, options))]
+    kinds = [kind for *_, kind in hook_classes(cfg)]
     if not any(issubclass(kind, ExactResumeHook) for kind in kinds):
         # A kill between a checkpoint and its validation would lose that.
         options['default_hooks.resume_exactly.type'] = ExactResumeHook.__name__
