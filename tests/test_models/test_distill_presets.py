@@ -149,6 +149,22 @@ def test_a_loss_on_one_class_per_image_is_refused(classifier_cfg):
         )
 
 
+def test_class_scores_of_the_data_set_are_named(classifier_cfg, classifier):
+    soft = dict(type='CrossEntropyLoss', use_soft=True)
+    inputs, samples = batch()
+    for sample, label in zip(samples, LABELS, strict=True):
+        sample.set_gt_score(F.one_hot(label, 5) * 0.9 + 0.02)
+    for name in ('soft_labels', 'dkd'):
+        algorithm = mixed(classifier_cfg, None, name, loss=soft)
+        algorithm.load_teacher(classifier.state_dict())
+        if name == 'soft_labels':
+            assert algorithm.loss(inputs, samples)['distill.loss_kl'] > 0
+            continue
+        shape = r'loss_dkd \(DKDLoss\) needs one .* of shape \(4, 5\)'
+        with pytest.raises(RuntimeError, match=f'{shape}.*gt_label'):
+            algorithm.loss(inputs, samples)
+
+
 def test_losses_that_reach_nothing_are_refused(build):
     body = dict(reuse=dict(freeze=[r're:backbone\..+']))
     with pytest.raises(ValueError, match=r'layer3.* only the head trains'):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from mmengine.logging import print_log
@@ -87,16 +87,18 @@ def compare_student(
         As :func:`compute_losses`.
 
     Raises:
-        RuntimeError: If a loss asks for what was not recorded, or none of
-            them has a gradient, though the student's own have.
+        RuntimeError: If a loss asks for what was not recorded or for one
+            class per image where there are scores, or none of them has a
+            gradient, though the student's own have.
     """
     distiller.set_deliveries_override(True)
     with distiller.student_recorders, distiller.deliveries:
         losses = student()
     try:
         compared = distiller.compute_distill_losses()
-    except (AssertionError, TypeError):
+    except (AssertionError, TypeError, RuntimeError):
         _check_recorded(distiller)
+        _check_recorded_labels(distiller)
         raise
     if compared and not _has_gradient(compared) and _has_gradient(losses):
         recorders = distiller.student_recorders.recorders.values()
@@ -167,18 +169,51 @@ def _check_labels(
     """Refuse losses on one class per image where images have several."""
     if not getattr(data_preprocessor, 'to_onehot', False):
         return
-    for name, arguments in distiller.loss_forward_mappings.items():
-        labels = [key for key in arguments if key.startswith('gt_label')]
-        if labels:
-            kind = type(distiller.distill_losses[name]).__name__
-            raise ValueError(
-                f'model.distiller.distill_losses.{name} ({kind}) needs one '
-                f'class per image (`{labels[0]}`), but the batches have '
-                'class scores: data_preprocessor.batch_augments (mixup, '
-                'cutmix: train_cfg.augments of the classifier) or to_onehot '
-                'makes them. Drop those, or use a loss of the predictions '
+    for loss, key in _uses_of_labels(distiller):
+        raise ValueError(
+            f'{_needs_one_class(distiller, loss, key)}: '
+            'data_preprocessor.batch_augments (mixup, cutmix: '
+            'train_cfg.augments of the classifier) or to_onehot makes them. '
+            'Drop those, or use a loss of the predictions alone, such as '
+            'KLDivergence or DISTLoss.'
+        )
+
+
+def _check_recorded_labels(distiller: ConfigurableDistiller) -> None:
+    """Say where images come with scores, which MMRazor cannot index by."""
+    for loss, key in _uses_of_labels(distiller):
+        wanted = distiller.loss_forward_mappings[loss][key]
+        labels = distiller.student_recorders.get_recorder(
+            wanted['recorder']
+        ).get_record_data(wanted.get('record_idx', 0), wanted.get('data_idx'))
+        if isinstance(labels, Tensor) and labels.is_floating_point():
+            raise RuntimeError(
+                f'{_needs_one_class(distiller, loss, key)} of shape '
+                f'{tuple(labels.shape)}: the data set gives them (gt_score). '
+                'Let it give gt_label, or use a loss of the predictions '
                 'alone, such as KLDivergence or DISTLoss.'
             )
+
+
+def _uses_of_labels(
+    distiller: ConfigurableDistiller,
+) -> Iterator[tuple[str, str]]:
+    """Yield the losses that want labels, each with the argument's name."""
+    for loss, arguments in distiller.loss_forward_mappings.items():
+        for key in arguments:
+            if key.startswith('gt_label'):
+                yield loss, key
+
+
+def _needs_one_class(
+    distiller: ConfigurableDistiller, loss: str, key: str
+) -> str:
+    """Begin both messages on labels."""
+    kind = type(distiller.distill_losses[loss]).__name__
+    return (
+        f'model.distiller.distill_losses.{loss} ({kind}) needs one class per '
+        f'image (`{key}`), but the batches have class scores'
+    )
 
 
 def _check_reach(
