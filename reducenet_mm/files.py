@@ -154,8 +154,22 @@ def json_text(value: Any) -> str:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically."""
+    """Write ``value`` as indented JSON, atomically; make its folder."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_atomically({Path(path): json_text(value)})
+
+
+def check_file(path: str | Path) -> None:
+    """Raise unless a file can be written, in a folder that may be missing.
+
+    Raises:
+        OSError: If ``path`` is a folder, or its folder cannot be written to.
+    """
+    if Path(path).is_dir():
+        raise IsADirectoryError(
+            f'{str(path)!r} is a folder; give a file to write.'
+        )
+    check_folder(Path(path).parent)
 
 
 def check_folder(path: str | Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,12 @@ def test_json_without_a_standard_form_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError):
         write_json(tmp_path / 'a.json', dict(loss=float('nan')))
     assert not list(tmp_path.iterdir())
+
+
+def test_json_makes_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / 'new' / 'a.json'
+    write_json(path, [1])
+    assert json.loads(path.read_text()) == [1]
 
 
 def test_sha256_is_that_of_the_standard(tmp_path: Path) -> None:

@@ -28,6 +28,13 @@ USAGE_STATUS = 2
 _FILE_ERRORS = (OSError, SyntaxError, ImportError)
 """What a config is the reason of, wherever it is raised."""
 
+_PATH_ERRORS = (
+    FileNotFoundError,
+    NotADirectoryError,
+    IsADirectoryError,
+    PermissionError,
+)
+
 _READERS = {None, 'addict', 'mmengine', 'yaml', *sys.stdlib_module_names}
 """Packages, and config files themselves (None), that read a config."""
 
@@ -68,6 +75,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_json_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the argument of every tool that measures something.
+
+    Its file is checked by ``files.check_file`` before anything is measured.
+    """
+    parser.add_argument(
+        '--json', '--out', metavar='FILE', help='JSON file to write'
+    )
+
+
 def parse_args(
     parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
 ) -> argparse.Namespace:
@@ -86,7 +103,7 @@ def usage_errors(prog: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, TypeError, FileNotFoundError) as error:
+    except (ValueError, TypeError, *_PATH_ERRORS) as error:
         if _first_of_machine():
             message = ' '.join(str(error).split())
             sys.stderr.write(f'{prog}: error: {message}\n')

@@ -120,20 +120,3 @@ def test_wrong_input_is_one_line(
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
     assert not out.parent.exists()
-
-
-def test_a_file_that_cannot_be_written_is_said_first(
-    tool: SimpleNamespace,
-    tmp_path: Path,
-    capsys: Any,
-) -> None:
-    (tmp_path / 'taken').write_text('')
-    out = tmp_path / 'taken' / 'speed.json'
-    # Before the config, which is not there, is looked at.
-    with pytest.raises(SystemExit) as caught:
-        tool.main(['no.py', '--json', str(out)])
-    assert str(caught.value.code) == (
-        f'benchmark.py: error: {str(out.parent)!r} is a file; '
-        'give a folder to write to.'
-    )
-    assert capsys.readouterr().out == ''

@@ -110,20 +110,3 @@ def test_wrong_input_is_one_line(
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith('get_flops.py: error: ') and message in error
     assert not out.parent.exists()
-
-
-def test_a_file_that_cannot_be_written_is_said_first(
-    tool: SimpleNamespace,
-    tmp_path: Path,
-    capsys: Any,
-) -> None:
-    (tmp_path / 'taken').write_text('')
-    out = tmp_path / 'taken' / 'flops.json'
-    # Before the config, which is not there, is looked at.
-    with pytest.raises(SystemExit) as caught:
-        tool.main(['no.py', '--json', str(out)])
-    assert str(caught.value.code) == (
-        f'get_flops.py: error: {str(out.parent)!r} is a file; '
-        'give a folder to write to.'
-    )
-    assert capsys.readouterr().out == ''

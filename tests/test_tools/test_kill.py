@@ -54,7 +54,7 @@ def test_a_killed_student_ends_as_if_it_had_not_been_killed(
 ) -> None:
     """Within an epoch, from two workers, averaged, stopped early."""
     config = HERE / 'kill_modes' / 'student_everything.py'
-    out = tmp_path / 'result.json'
+    out = tmp_path / 'new' / 'result.json'
     done = process(
         *(sys.executable, '-W', 'ignore', TOOL, config),
         *('--kills', '1', '--in-writes', '1', '--at-starts', '2'),

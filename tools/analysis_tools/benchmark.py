@@ -13,11 +13,9 @@ student's shape; where none is the same function, what this project exports.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,7 +32,7 @@ from reducenet_mm.experiments.benchmark import (
 from reducenet_mm.experiments.complexity import input_shape
 from reducenet_mm.experiments.latency import BATCH_SIZES, conditions
 from reducenet_mm.experiments.results import versions
-from reducenet_mm.files import check_folder, write_json
+from reducenet_mm.files import check_file, write_json
 
 UNITS = {
     'milliseconds': ('ms', '.3f'),
@@ -86,7 +84,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar=('H', 'W'),
         help='as of get_flops.py',
     )
-    parser.add_argument('--json', metavar='FILE', help='JSON file to write')
+    launch.add_json_argument(parser)
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -161,16 +159,13 @@ def show(result: dict[str, Any]) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Time, print, write."""
     args = parse_args(argv)
-    try:
+    with launch.usage_errors('benchmark.py'):
         if args.json is not None:
-            check_folder(Path(args.json).parent)
-        result = benchmark(args)
-        show(result)
-        if args.json is not None:
-            Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-            write_json(args.json, result)
-    except OSError as error:
-        sys.exit(f'benchmark.py: error: {error}')
+            check_file(args.json)
+    result = benchmark(args)
+    show(result)
+    if args.json is not None:
+        write_json(args.json, result)
 
 
 def _cell(value: dict[str, float], digits: str) -> str:

@@ -24,7 +24,7 @@ from reducenet_mm.engine import launch, preflight
 from reducenet_mm.engine.training import SECTIONS
 from reducenet_mm.experiments.overhead import measure_overhead, without_seeds
 from reducenet_mm.experiments.results import versions
-from reducenet_mm.files import write_json
+from reducenet_mm.files import check_file, write_json
 
 LOADERS = ('train_dataloader',)
 
@@ -44,7 +44,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default='./work_dirs',
         help='folder to write to and to leave as it was; its disk matters',
     )
-    parser.add_argument('--out', metavar='FILE', help='JSON file to write')
+    launch.add_json_argument(parser)
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -63,6 +63,8 @@ def benchmark(args: argparse.Namespace) -> dict[str, Any]:
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     with launch.usage_errors('benchmark_overhead.py'):
+        if args.json is not None:
+            check_file(args.json)
         cfg = launch.read_config(args.config, args.cfg_options)
         preflight.check_sections(cfg, SECTIONS)
         launch.set_loader_defaults(cfg, LOADERS)
@@ -104,9 +106,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     result = benchmark(args)
     show(result)
-    if args.out is not None:
-        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-        write_json(args.out, result)
+    if args.json is not None:
+        write_json(args.json, result)
 
 
 if __name__ == '__main__':

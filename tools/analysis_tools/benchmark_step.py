@@ -45,13 +45,17 @@ from rich.console import Console
 from rich.table import Table
 
 from reducenet_mm.engine.hooks.memory_format_hook import check_channels_last
-from reducenet_mm.engine.launch import read_config, usage_errors
+from reducenet_mm.engine.launch import (
+    add_json_argument,
+    read_config,
+    usage_errors,
+)
 from reducenet_mm.engine.preflight import no_side_effects
 from reducenet_mm.experiments.campaign.code_version import code_version
 from reducenet_mm.experiments.step_cost import MEMORY_MEASURE, TrainingStep
 from reducenet_mm.experiments.step_models import Models, build_variants
 from reducenet_mm.experiments.timing import summarize, time_interleaved
-from reducenet_mm.files import write_json
+from reducenet_mm.files import check_file, write_json
 
 RATIOS = (
     ('supernet', 'mmrazor'),
@@ -111,7 +115,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='channels_last weights, in all of them',
     )
     parser.add_argument('--threads', type=int, help='of torch')
-    parser.add_argument('--out', metavar='FILE', help='JSON file to write')
+    add_json_argument(parser)
     args = parser.parse_args(argv)
     if args.repeats < 2 or args.batch < 2:
         parser.error('--repeats and --batch must be at least 2')
@@ -177,7 +181,7 @@ def benchmark(args: argparse.Namespace) -> dict[str, Any]:
         for name, model in models.items()
     }
     times = time_interleaved(steps, args.repeats)
-    unused = {'out'}
+    unused = {'json'}
     if args.config is not None:
         unused |= {'depth', 'width', 'expansion'}  # those of the config
     settings = {k: v for k, v in vars(args).items() if k not in unused}
@@ -220,11 +224,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     os.environ.setdefault('KINETO_LOG_LEVEL', '5')  # the profiler's chatter
     with usage_errors('benchmark_step.py'):
+        if args.json is not None:
+            check_file(args.json)
         result = benchmark(args)
     show(result)
-    if args.out is not None:
-        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-        write_json(args.out, result)
+    if args.json is not None:
+        write_json(args.json, result)
 
 
 if __name__ == '__main__':

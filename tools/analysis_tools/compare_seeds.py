@@ -5,18 +5,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reducenet_mm.engine.launch import usage_errors
+from reducenet_mm.engine.launch import add_json_argument, usage_errors
 from reducenet_mm.experiments.seeds import (
     READ,
     compare_seeds,
     seeds_markdown,
 )
-from reducenet_mm.files import check_folder, write_json
+from reducenet_mm.files import check_file, write_json
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -33,7 +32,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar='REPORT',
         help='a report.json, or a work directory of tools/reduce.py',
     )
-    parser.add_argument('--json', metavar='FILE', help='JSON file to write')
+    add_json_argument(parser)
     return parser.parse_args(argv)
 
 
@@ -63,18 +62,14 @@ def read_report(path: str) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, compare, print, write."""
     args = parse_args(argv)
-    try:
+    with usage_errors('compare_seeds.py'):
         if args.json is not None:
-            check_folder(Path(args.json).parent)
-        with usage_errors('compare_seeds.py'):
-            reports = [read_report(path) for path in args.reports]
-            content = compare_seeds(reports)
-        print(seeds_markdown(content))
-        if args.json is not None:
-            Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-            write_json(args.json, content)
-    except OSError as error:
-        sys.exit(f'compare_seeds.py: error: {error}')
+            check_file(args.json)
+        reports = [read_report(path) for path in args.reports]
+        content = compare_seeds(reports)
+    print(seeds_markdown(content))
+    if args.json is not None:
+        write_json(args.json, content)
 
 
 if __name__ == '__main__':

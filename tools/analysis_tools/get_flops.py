@@ -10,10 +10,8 @@ gives and takes in norms and pooling too.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import DictAction
@@ -29,7 +27,7 @@ from reducenet_mm.experiments.complexity import (
     total,
 )
 from reducenet_mm.experiments.results import versions
-from reducenet_mm.files import check_folder, write_json
+from reducenet_mm.files import check_file, write_json
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -50,7 +48,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='height and width of an image; one number for both; default: '
         "the crop in the config's pipelines",
     )
-    parser.add_argument('--json', metavar='FILE', help='JSON file to write')
+    launch.add_json_argument(parser)
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -108,17 +106,13 @@ def show(result: dict[str, Any]) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Count, print, write."""
     args = parse_args(argv)
-    try:
+    with launch.usage_errors('get_flops.py'):
         if args.json is not None:
-            check_folder(Path(args.json).parent)
-        with launch.usage_errors('get_flops.py'):
-            result = count(args)
-        show(result)
-        if args.json is not None:
-            Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-            write_json(args.json, result)
-    except OSError as error:
-        sys.exit(f'get_flops.py: error: {error}')
+            check_file(args.json)
+        result = count(args)
+    show(result)
+    if args.json is not None:
+        write_json(args.json, result)
 
 
 if __name__ == '__main__':

@@ -27,7 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from reducenet_mm.engine.checkpointing import newest_checkpoint
-from reducenet_mm.engine.launch import default_work_dir, usage_errors
+from reducenet_mm.engine.launch import (
+    add_json_argument,
+    default_work_dir,
+    usage_errors,
+)
 from reducenet_mm.experiments.campaign.code_version import code_version
 from reducenet_mm.experiments.kill_outcome import differences, load, outcome
 from reducenet_mm.experiments.kills import (
@@ -44,7 +48,7 @@ from reducenet_mm.experiments.kills import (
     hit,
 )
 from reducenet_mm.experiments.scalars import scalar_files
-from reducenet_mm.files import write_json
+from reducenet_mm.files import check_file, write_json
 
 TRAIN = Path(__file__).parents[1] / 'train.py'
 ROUNDS = 4
@@ -92,7 +96,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--seed', type=int, help='of the moments, to replay')
     parser.add_argument('--work-dir', help='a new folder for all runs')
     parser.add_argument('--metric', default='accuracy/top1')
-    parser.add_argument('--out', metavar='FILE', help='JSON file to write')
+    add_json_argument(parser)
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -233,6 +237,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = Path(default_work_dir(args.config)).name
     work_dir = Path(args.work_dir or f'work_dirs/kill_test/{name}')
     with usage_errors('kill_test.py'):
+        if args.json is not None:
+            check_file(args.json)
         if not Path(args.config).is_file():
             raise FileNotFoundError(f'config {args.config!r} is not there.')
         if work_dir.exists() and any(work_dir.iterdir()):
@@ -241,8 +247,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
     print(f'seed {args.seed}: the same moments again with --seed', flush=True)
     result = test_config(args, work_dir)
-    if args.out:
-        write_json(args.out, result)
+    if args.json is not None:
+        write_json(args.json, result)
     wanted = wanted_kills(args)
     by_kind = result['kills_by_kind']
     counts = (f'{by_kind[k]} of {wanted[k]} {k}' for k in KINDS)

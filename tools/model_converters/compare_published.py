@@ -12,16 +12,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from reducenet_mm.engine.launch import usage_errors
+from reducenet_mm.engine.launch import add_json_argument, usage_errors
 from reducenet_mm.experiments.published_parity import (
     compare_published,
     load_code,
 )
 from reducenet_mm.experiments.results import versions
-from reducenet_mm.files import check_folder, sha256_file, write_json
+from reducenet_mm.files import check_file, sha256_file, write_json
 from reducenet_mm.plain_numbers import checked_int
 
 PROG = 'compare_published.py'
@@ -58,7 +57,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='take only every N-th image, as double precision is slow; '
         'default: 1',
     )
-    parser.add_argument('--out', metavar='FILE', help='JSON file to write')
+    add_json_argument(parser)
     return parser.parse_args(argv)
 
 
@@ -91,8 +90,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Compare as the command line says."""
     args = parse_args(argv)
     with usage_errors(PROG):
-        if args.out:
-            check_folder(Path(args.out).parent)
+        if args.json is not None:
+            check_file(args.json)
         checked_int('--every', args.every, 1)
         code = load_code(args.code)
         found = [
@@ -108,14 +107,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     if apart:
         sys.exit(f'{PROG}: outputs differ: {", ".join(apart)}')
-    if args.out:
+    if args.json is not None:
         content = dict(
             code_sha256=sha256_file(args.code),
             versions=versions(),
             compared=found,
             table=rows,
         )
-        write_json(Path(args.out), content)
+        write_json(args.json, content)
 
 
 if __name__ == '__main__':
