@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from reducenet_mm.experiments.seeds import compare_seeds, seeds_markdown
+from reducenet_mm.experiments.pipeline.seed_comparison import (
+    compare_seeds,
+    seeds_markdown,
+)
 
 ROOT = Path(__file__).parents[1]
 CAMPAIGNS = ['digits-few', 'fashion-mnist-few', 'cifar10-jpeg-narrow']

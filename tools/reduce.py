@@ -12,9 +12,9 @@ from pathlib import Path
 from mmengine.config import DictAction
 
 from reducenet_mm.engine.launch import usage_errors
-from reducenet_mm.experiments.pipeline import run_pipeline
-from reducenet_mm.experiments.pipeline_config import read_pipeline
-from reducenet_mm.experiments.plan import plan_runs
+from reducenet_mm.experiments.pipeline.config import read_pipeline
+from reducenet_mm.experiments.pipeline.pipeline import run_pipeline
+from reducenet_mm.experiments.pipeline.plan import plan_runs
 from reducenet_mm.experiments.processes import RunFailed, WorkDirBusy
 from reducenet_mm.export import ParityError
 

@@ -1,5 +1,5 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""Checks of a pipeline's or campaign's config that its parts share."""
+"""What pipelines and campaigns check and read of their configs alike."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from mmengine.config import Config
+from mmengine.hooks import EarlyStoppingHook
+
+from reducenet_mm.engine.checkpointing import out_dir_of
+from reducenet_mm.engine.preflight.hooks import hook_classes
+
+from .processes import RunFailed
 
 
 def check_keys(where: str, item: Mapping[str, Any], known: set[str]) -> None:
@@ -53,6 +61,17 @@ def checked_config(
     return path
 
 
+def flatten(options: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+    """Turn nested dicts into one of dotted keys, as --cfg-options has."""
+    flat: dict[str, Any] = {}
+    for key, value in options.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f'{prefix}{key}.'))
+        else:
+            flat[f'{prefix}{key}'] = value
+    return flat
+
+
 @contextmanager
 def errors_of(name: str, config: Path) -> Iterator[None]:
     """Say in an error which stage, control or arm it is about."""
@@ -63,3 +82,55 @@ def errors_of(name: str, config: Path) -> Iterator[None]:
         raise FileNotFoundError(f'{where}: {error}') from error
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f'{where}: {error}') from error
+
+
+def check_checkpoints(cfg: Config) -> None:
+    """Raise ``ValueError`` if no last epoch would be found in a work dir."""
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint', {})
+    for key in ('by_epoch', 'save_last'):
+        if hook is None or not hook.get(key, True):
+            got = None if hook is None else f'dict({key}={hook[key]})'
+            raise ValueError(
+                f'default_hooks.checkpoint={got}: a run is what its last '
+                "epoch's checkpoint holds. Set default_hooks.checkpoint=dict("
+                "type='CheckpointHook', by_epoch=True, save_last=True)."
+            )
+    for key, _, kind in hook_classes(cfg):
+        if issubclass(kind, EarlyStoppingHook):
+            raise ValueError(
+                f'{key} ends a training early, at a length that is not '
+                'planned. Leave it out; `until.patience` of a pipeline lets '
+                'student stages end early.'
+            )
+    out_dir = out_dir_of(cfg)
+    if out_dir is not None:
+        raise ValueError(
+            f'default_hooks.checkpoint.out_dir={out_dir!r}: here checkpoints '
+            'are looked for in the work dir of each run. Leave it out.'
+        )
+
+
+def run_epochs(cfg: Config) -> int:
+    """Return how many epochs a config trains.
+
+    Raises:
+        ValueError: If it trains by iterations.
+    """
+    train_cfg = cfg.get('train_cfg') or {}
+    epochs = train_cfg.get('max_epochs')
+    if not train_cfg.get('by_epoch', True) or not isinstance(epochs, int):
+        raise ValueError(
+            'every run here trains by epochs; set train_cfg=dict('
+            f'by_epoch=True, max_epochs=N), got {dict(train_cfg)}.'
+        )
+    return epochs
+
+
+def check_end(last: Path, newest: Path | None, config: Path | str) -> None:
+    """Raise ``RunFailed`` unless the newest intact checkpoint is the last."""
+    if newest != last:
+        raise RunFailed(
+            f'training has ended without an intact {last}. It needs '
+            "default_hooks.checkpoint=dict(type='CheckpointHook', "
+            f'by_epoch=True, save_last=True) in {config}.'
+        )

@@ -20,7 +20,7 @@ from mmengine.config import Config
 
 from reducenet_mm.datasets.wrapped import innermost
 
-from .complexity import (
+from .benchmarks.complexity import (
     COUNTS,
     Complexity,
     build_networks,

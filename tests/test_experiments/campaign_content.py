@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from reducenet_mm.experiments.campaign.estimates import estimate
 from reducenet_mm.experiments.campaign.regime import describe_regime
+from reducenet_mm.experiments.estimates import estimate
 
 VALUES = dict(
     plain=[90.0, 90.2, 90.4, 90.6, 90.8],

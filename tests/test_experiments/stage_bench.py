@@ -19,12 +19,13 @@ import torch
 from rich.console import Console
 
 from reducenet_mm.experiments.cost import build_model
-from reducenet_mm.experiments.pipeline_config import Pipeline, read_pipeline
-from reducenet_mm.experiments.plan import Run, plan_runs
-from reducenet_mm.experiments.progress import Display
-from reducenet_mm.experiments.runs import Workshop
-from reducenet_mm.experiments.saturation import Until
-from reducenet_mm.experiments.stages import Course, run_stages
+from reducenet_mm.experiments.pipeline.config import Pipeline, read_pipeline
+from reducenet_mm.experiments.pipeline.plan import plan_runs
+from reducenet_mm.experiments.pipeline.planned import Run
+from reducenet_mm.experiments.pipeline.progress import Display
+from reducenet_mm.experiments.pipeline.runs import Workshop
+from reducenet_mm.experiments.pipeline.saturation import Until
+from reducenet_mm.experiments.pipeline.stages import Course, run_stages
 
 PRESET = Path('configs/pipelines/digits-until-saturation.py')
 ARCHITECTURE = {'backbone.base_channels': 4, 'head.in_channels': 16}

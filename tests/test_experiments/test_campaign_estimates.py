@@ -8,13 +8,13 @@ import math
 import pytest
 from scipy import stats
 
-from reducenet_mm.experiments.campaign.estimates import (
+from reducenet_mm.experiments.campaign.regime import describe_regime
+from reducenet_mm.experiments.estimates import (
     Estimate,
     estimate,
     holm,
     paired_difference,
 )
-from reducenet_mm.experiments.campaign.regime import describe_regime
 
 # Student's t of 4 degrees of freedom, two-sided 95 %, from a printed table.
 T_4 = 2.776

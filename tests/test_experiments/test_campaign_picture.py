@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-from reducenet_mm.experiments.campaign.estimates import estimate
 from reducenet_mm.experiments.campaign.figure import (
     _draw_interval,
     campaign_figure,
 )
+from reducenet_mm.experiments.estimates import estimate
 
 from .campaign_content import campaign_content
 

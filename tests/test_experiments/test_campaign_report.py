@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from reducenet_mm.experiments.campaign.estimates import estimate
 from reducenet_mm.experiments.campaign.report import (
     markdown,
     table_rows,
     write_report,
 )
 from reducenet_mm.experiments.campaign.report_notes import notes
+from reducenet_mm.experiments.estimates import estimate
 
 from .campaign_content import campaign_content
 

@@ -13,7 +13,7 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from reducenet_mm.experiments.complexity import (
+from reducenet_mm.experiments.benchmarks.complexity import (
     Complexity,
     build_networks,
     input_shape,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from reducenet_mm.experiments.evaluate import plain_metrics
+from reducenet_mm.experiments.pipeline.evaluate import plain_metrics
 
 
 def test_only_finite_numbers_are_reported() -> None:

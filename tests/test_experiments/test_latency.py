@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reducenet_mm.experiments.latency import (
+from reducenet_mm.experiments.benchmarks.latency import (
     MAX_ROUNDS,
     measure_latency,
     summarize,
 )
-from reducenet_mm.experiments.timing import MIN_ROUNDS, WARM_UP
+from reducenet_mm.experiments.benchmarks.timing import MIN_ROUNDS, WARM_UP
 
 
 class Recorder(nn.Module):

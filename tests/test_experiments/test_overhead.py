@@ -15,13 +15,13 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from reducenet_mm.datasets import SeedSample
-from reducenet_mm.experiments import overhead
-from reducenet_mm.experiments.overhead import (
+from reducenet_mm.experiments.benchmarks import overhead
+from reducenet_mm.experiments.benchmarks.overhead import (
     measure_overhead,
     percentages,
     without_seeds,
 )
-from reducenet_mm.experiments.timing import Times, take_turns
+from reducenet_mm.experiments.benchmarks.timing import Times, take_turns
 
 TEACHER = 'configs/reducenet/digits/reducenet8-w16-e4_digits_teacher.py'
 FASHION = 'configs/_base_/datasets/fashion-mnist.py'

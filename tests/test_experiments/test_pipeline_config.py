@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from reducenet_mm.experiments.pipeline_config import flatten, read_pipeline
-from reducenet_mm.experiments.saturation import Until
+from reducenet_mm.experiments.checks import flatten
+from reducenet_mm.experiments.pipeline.config import read_pipeline
+from reducenet_mm.experiments.pipeline.saturation import Until
 
 DIGITS = Path('configs/pipelines/digits.py')
 

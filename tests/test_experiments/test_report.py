@@ -14,9 +14,13 @@ from reducenet_mm.experiments.figures import (
     spread,
     validation_lines,
 )
-from reducenet_mm.experiments.reading import plain_reading
-from reducenet_mm.experiments.report import notes, table_rows, write_report
-from reducenet_mm.experiments.results import standard_error
+from reducenet_mm.experiments.pipeline.reading import plain_reading
+from reducenet_mm.experiments.pipeline.report import (
+    notes,
+    table_rows,
+    write_report,
+)
+from reducenet_mm.experiments.pipeline.results import standard_error
 from reducenet_mm.experiments.text import amount
 
 

@@ -19,15 +19,15 @@ import pytest
 from rich.console import Console
 
 from reducenet_mm.experiments.cost import TrainingCost
-from reducenet_mm.experiments.plan import Run, merged
-from reducenet_mm.experiments.processes import RunFailed
-from reducenet_mm.experiments.progress import Display
-from reducenet_mm.experiments.runs import (
+from reducenet_mm.experiments.pipeline.planned import Run, read_run_config
+from reducenet_mm.experiments.pipeline.progress import Display
+from reducenet_mm.experiments.pipeline.runs import (
     Finished,
     Workshop,
     finish_run,
     newest_checkpoint,
 )
+from reducenet_mm.experiments.processes import RunFailed
 
 TRAIN = """
 import argparse, json, pathlib, re, sys, zipfile
@@ -73,7 +73,7 @@ def bench(tmp_path: Path):
             role='teacher',
             config=config,
             options=options,
-            cfg=merged(config, options),
+            cfg=read_run_config(config, options),
             work_dir=tmp_path / 'runs' / 'teacher',
             epochs=options['epochs'],
             cost=TrainingCost(5.0, 100, 10, (1, 8, 8)),

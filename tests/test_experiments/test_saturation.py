@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 from mmpretrain.evaluation import Accuracy
 
-from reducenet_mm.experiments.saturation import (
+from reducenet_mm.experiments.pipeline.saturation import (
     ROUNDING,
     Trained,
     Until,

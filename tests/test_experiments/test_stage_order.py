@@ -10,25 +10,21 @@ from typing import Any
 import pytest
 
 from reducenet_mm.experiments.cost import TrainingCost
-from reducenet_mm.experiments.pipeline_config import (
+from reducenet_mm.experiments.pipeline.config import (
     Entry,
     Pipeline,
     read_pipeline,
 )
-from reducenet_mm.experiments.plan import (
-    Run,
-    fit_controls,
-    merged,
-    plan_runs,
-)
-from reducenet_mm.experiments.processes import RunFailed
-from reducenet_mm.experiments.saturation import Until
-from reducenet_mm.experiments.stage_order import (
+from reducenet_mm.experiments.pipeline.plan import fit_controls, plan_runs
+from reducenet_mm.experiments.pipeline.planned import Run, read_run_config
+from reducenet_mm.experiments.pipeline.saturation import Until
+from reducenet_mm.experiments.pipeline.stage_order import (
     check_stages,
     network_role,
     takes_merged,
     validates_on_test,
 )
+from reducenet_mm.experiments.processes import RunFailed
 
 PIPELINES = sorted(Path('configs/pipelines').glob('*.py'))
 DIGITS = Path('configs/reducenet/digits')
@@ -43,7 +39,7 @@ ZERO_INIT = {'model.backbone.zero_init_expand': True}
 
 def run_of(entry: Entry) -> Run:
     """A planned run, but for its cost."""
-    cfg = merged(entry.config, entry.cfg_options)
+    cfg = read_run_config(entry.config, entry.cfg_options)
     is_student = 'architecture' in cfg.model
     return Run(
         name=entry.name,
@@ -170,11 +166,11 @@ def test_a_later_student_inherits_all_of_the_earlier_one() -> None:
 
 
 def test_a_pair_cannot_start_from_what_is_merged() -> None:
-    cfg = merged(STUDENT, PAIR)
+    cfg = read_run_config(STUDENT, PAIR)
     assert not takes_merged(cfg)
     single = {**PAIR, 'model.architecture.backbone.student_conv': 'merged'}
-    assert takes_merged(merged(STUDENT, single))
-    assert takes_merged(merged(STUDENT, {}))
+    assert takes_merged(read_run_config(STUDENT, single))
+    assert takes_merged(read_run_config(STUDENT, {}))
     big = ('big', TEACHER, {'model.backbone.block': 'sequential'})
     check(big, ('first', STUDENT, PAIR), ('second', STUDENT, PAIR))
     with pytest.raises(ValueError, match='merged student of first'):
@@ -198,15 +194,15 @@ def test_until_asks_for_stages_that_may_be_skipped() -> None:
 def test_a_student_is_not_chosen_by_test_images() -> None:
     options = {'val_dataloader.dataset.split': 'test'}
     on_test = ('first', STUDENT, options)
-    assert validates_on_test(merged(STUDENT, options))
+    assert validates_on_test(read_run_config(STUDENT, options))
     nested = {
         f'{part}_dataloader.dataset': dict(
             _delete_=True, type='ConcatDataset', datasets=[dict(pipeline=[i])]
         )
         for i, part in enumerate(('val', 'test'))
     }
-    assert validates_on_test(merged(STUDENT, nested))
-    assert not validates_on_test(merged(STUDENT, {}))
+    assert validates_on_test(read_run_config(STUDENT, nested))
+    assert not validates_on_test(read_run_config(STUDENT, {}))
     assert check(BIG, on_test) == ['teacher', 'student']
     with pytest.raises(ValueError, match=r"first is .*type='HoldoutSplit'"):
         check(BIG, on_test, until=Until(min_gain=0.5))

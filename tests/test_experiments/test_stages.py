@@ -19,13 +19,17 @@ from rich.console import Console
 
 from reducenet_mm.engine.preflight import check_config
 from reducenet_mm.experiments.cost import build_model
-from reducenet_mm.experiments.handover import as_start, export_once
-from reducenet_mm.experiments.plan import fit_controls, merged
+from reducenet_mm.experiments.pipeline.handover import as_start, export_once
+from reducenet_mm.experiments.pipeline.plan import fit_controls
+from reducenet_mm.experiments.pipeline.planned import read_run_config
+from reducenet_mm.experiments.pipeline.progress import Display
+from reducenet_mm.experiments.pipeline.report_stages import (
+    stage_reading,
+    stage_rows,
+)
+from reducenet_mm.experiments.pipeline.runs import Finished
+from reducenet_mm.experiments.pipeline.stages import describe_stages
 from reducenet_mm.experiments.processes import RunFailed
-from reducenet_mm.experiments.progress import Display
-from reducenet_mm.experiments.report_stages import stage_reading, stage_rows
-from reducenet_mm.experiments.runs import Finished
-from reducenet_mm.experiments.stages import describe_stages
 from reducenet_mm.models.supernet import ungraft
 
 from ..conftest import randomise_norms
@@ -128,7 +132,7 @@ def test_a_pair_is_merged_before_a_stage_on_one_convolution_goes_on(
         replace(
             base,
             name=name,
-            cfg=merged(base.config, {**base.options, **options}),
+            cfg=read_run_config(base.config, {**base.options, **options}),
         )
         for name, options in (('first', block), ('second', single))
     )

@@ -22,7 +22,9 @@ import torch
 from mmengine.config import Config
 from rich.console import Console
 
-from reducenet_mm.experiments import (
+from reducenet_mm.experiments.benchmarks.latency import Latency
+from reducenet_mm.experiments.cost import build_model
+from reducenet_mm.experiments.pipeline import (
     evaluate,
     handover,
     pipeline,
@@ -30,10 +32,8 @@ from reducenet_mm.experiments import (
     results,
     runs,
 )
-from reducenet_mm.experiments.cost import build_model
-from reducenet_mm.experiments.latency import Latency
-from reducenet_mm.experiments.pipeline_config import read_pipeline
-from reducenet_mm.experiments.plan import plan_runs
+from reducenet_mm.experiments.pipeline.config import read_pipeline
+from reducenet_mm.experiments.pipeline.plan import plan_runs
 
 from .interrupted import Exporter, Interrupter, Processes, Reader
 

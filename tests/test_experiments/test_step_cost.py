@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from reducenet_mm.experiments import step_cost, timing
+from reducenet_mm.experiments.benchmarks import step_cost, timing
 
 
 def test_added_bytes_are_the_highest_level() -> None:

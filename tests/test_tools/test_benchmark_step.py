@@ -13,7 +13,11 @@ import pytest
 import torch
 from mmpretrain.structures import DataSample
 
-from reducenet_mm.experiments import step_cost, step_models, timing
+from reducenet_mm.experiments.benchmarks import (
+    step_cost,
+    step_models,
+    timing,
+)
 from reducenet_mm.models.supernet import (
     is_branch_key,
     is_lora_key,

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
-from reducenet_mm.experiments.seeds import compare_seeds, seeds_markdown
-from tests.test_experiments.test_seeds import reports
+from reducenet_mm.experiments.pipeline.seed_comparison import (
+    compare_seeds,
+    seeds_markdown,
+)
+from tests.test_experiments.test_seed_comparison import reports
 
 
 def test_the_tool_prints_and_writes(

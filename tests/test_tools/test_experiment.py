@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from reducenet_mm.experiments.campaign.estimates import estimate
+from reducenet_mm.experiments.estimates import estimate
 
 from .campaigns import DIGITS, cells, records, sessions, start, wait_for
 

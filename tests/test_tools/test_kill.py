@@ -22,9 +22,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from reducenet_mm.experiments.campaign.code_version import code_version
-from reducenet_mm.experiments.kill_outcome import differences, runtime_info
-from reducenet_mm.experiments.kills import (
+from reducenet_mm.experiments.code_version import code_version
+from reducenet_mm.experiments.kills.outcome import differences, runtime_info
+from reducenet_mm.experiments.kills.sessions import (
     FRESH_START,
     KINDS,
     RESUMED_START,

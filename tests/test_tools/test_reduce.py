@@ -26,7 +26,7 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmpretrain.registry import DATASETS, MODELS
 
-from reducenet_mm.experiments.kill_outcome import differences, outcome
+from reducenet_mm.experiments.kills.outcome import differences, outcome
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = ROOT / 'configs' / 'pipelines' / 'digits.py'

@@ -22,7 +22,7 @@ import torch
 from mmengine.config import Config
 
 from reducenet_mm.engine.preflight import check_config, read_weights
-from reducenet_mm.experiments.plan import merged
+from reducenet_mm.experiments.pipeline.planned import read_run_config
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / 'configs' / 'reducenet' / 'digits'
@@ -233,7 +233,7 @@ def test_a_grown_teacher_begins_as_the_small_network(
         (TEACHER, GROWN),
         (TEACHER, {**GROWN, 'model.backbone.zero_init_expand': False}),
     ):
-        cfg = merged(config, options)
+        cfg = read_run_config(config, options)
         model = check_config(cfg, (), init_weights=True).eval()
         model.load_state_dict(weights, strict=False)
         outputs.append(model(images))

@@ -19,14 +19,14 @@ from mmengine.registry import DATASETS, DefaultScope
 from mmpretrain import ImageClassificationInferencer
 
 from reducenet_mm.engine.preflight import build_model, walk_model
-from reducenet_mm.experiments.pipeline_config import (
+from reducenet_mm.experiments.pipeline.config import (
     CONTROL_KEYS,
     PIPELINE_KEYS,
     STAGE_KEYS,
     read_pipeline,
 )
-from reducenet_mm.experiments.plan import plan_runs
-from reducenet_mm.experiments.saturation import Until
+from reducenet_mm.experiments.pipeline.plan import plan_runs
+from reducenet_mm.experiments.pipeline.saturation import Until
 from reducenet_mm.models import PlainResNet, ReduceNet
 from tests.test_tools.test_graft_guide import ROOT, blocks
 

@@ -24,14 +24,14 @@ from rich.console import Console
 from rich.table import Table
 
 from reducenet_mm.engine import launch
-from reducenet_mm.experiments.benchmark import (
+from reducenet_mm.experiments.benchmarks.complexity import input_shape
+from reducenet_mm.experiments.benchmarks.inference import (
     MODES,
     compared_networks,
     measure_modes,
 )
-from reducenet_mm.experiments.complexity import input_shape
-from reducenet_mm.experiments.latency import BATCH_SIZES, conditions
-from reducenet_mm.experiments.results import versions
+from reducenet_mm.experiments.benchmarks.latency import BATCH_SIZES, conditions
+from reducenet_mm.experiments.code_version import versions
 from reducenet_mm.files import check_file, write_json
 
 UNITS = {

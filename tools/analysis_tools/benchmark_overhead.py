@@ -22,8 +22,11 @@ from rich.table import Table
 
 from reducenet_mm.engine import launch, preflight
 from reducenet_mm.engine.training import SECTIONS
-from reducenet_mm.experiments.overhead import measure_overhead, without_seeds
-from reducenet_mm.experiments.results import versions
+from reducenet_mm.experiments.benchmarks.overhead import (
+    measure_overhead,
+    without_seeds,
+)
+from reducenet_mm.experiments.code_version import versions
 from reducenet_mm.files import check_file, write_json
 
 LOADERS = ('train_dataloader',)

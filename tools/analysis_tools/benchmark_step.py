@@ -51,10 +51,19 @@ from reducenet_mm.engine.launch import (
     usage_errors,
 )
 from reducenet_mm.engine.preflight import no_side_effects
-from reducenet_mm.experiments.campaign.code_version import code_version
-from reducenet_mm.experiments.step_cost import MEMORY_MEASURE, TrainingStep
-from reducenet_mm.experiments.step_models import Models, build_variants
-from reducenet_mm.experiments.timing import summarize, time_interleaved
+from reducenet_mm.experiments.benchmarks.step_cost import (
+    MEMORY_MEASURE,
+    TrainingStep,
+)
+from reducenet_mm.experiments.benchmarks.step_models import (
+    Models,
+    build_variants,
+)
+from reducenet_mm.experiments.benchmarks.timing import (
+    summarize,
+    time_interleaved,
+)
+from reducenet_mm.experiments.code_version import code_version
 from reducenet_mm.files import check_file, write_json
 
 RATIOS = (

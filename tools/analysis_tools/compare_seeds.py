@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reducenet_mm.engine.launch import add_json_argument, usage_errors
-from reducenet_mm.experiments.seeds import (
+from reducenet_mm.experiments.pipeline.seed_comparison import (
     READ,
     compare_seeds,
     seeds_markdown,

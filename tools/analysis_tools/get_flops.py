@@ -19,14 +19,14 @@ from rich.console import Console
 from rich.table import Table
 
 from reducenet_mm.engine import launch
-from reducenet_mm.experiments.complexity import (
+from reducenet_mm.experiments.benchmarks.complexity import (
     COUNTS,
     build_networks,
     input_shape,
     measure_complexity,
     total,
 )
-from reducenet_mm.experiments.results import versions
+from reducenet_mm.experiments.code_version import versions
 from reducenet_mm.files import check_file, write_json
 
 

@@ -32,9 +32,9 @@ from reducenet_mm.engine.launch import (
     default_work_dir,
     usage_errors,
 )
-from reducenet_mm.experiments.campaign.code_version import code_version
-from reducenet_mm.experiments.kill_outcome import differences, load, outcome
-from reducenet_mm.experiments.kills import (
+from reducenet_mm.experiments.code_version import code_version
+from reducenet_mm.experiments.kills.outcome import differences, load, outcome
+from reducenet_mm.experiments.kills.sessions import (
     FRESH_START,
     KINDS,
     RESUMED_START,

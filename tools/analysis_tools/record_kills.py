@@ -25,7 +25,7 @@ from mmengine.config import Config
 
 from reducenet_mm.engine.checkpointing import newest_checkpoint
 from reducenet_mm.engine.launch import usage_errors
-from reducenet_mm.experiments.campaign.code_version import code_version
+from reducenet_mm.experiments.code_version import code_version
 
 MODES = Path('tests/test_tools/kill_modes')
 WORK_DIR = Path('work_dirs/kills')

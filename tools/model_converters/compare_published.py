@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reducenet_mm.engine.launch import add_json_argument, usage_errors
+from reducenet_mm.experiments.code_version import versions
 from reducenet_mm.experiments.published_parity import (
     compare_published,
     load_code,
 )
-from reducenet_mm.experiments.results import versions
 from reducenet_mm.files import check_file, sha256_file, write_json
 from reducenet_mm.plain_numbers import checked_int
 

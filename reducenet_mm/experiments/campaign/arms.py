@@ -12,8 +12,7 @@ from typing import Any
 
 from reducenet_mm.plain_numbers import checked_int, is_number
 
-from ..checks import check_entry, checked_config
-from ..pipeline_config import flatten
+from ..checks import check_entry, checked_config, flatten
 from .taken import Files, taken_options
 
 ARM_KEYS = {

@@ -10,11 +10,11 @@ from typing import Any
 
 from rich.console import Console
 
+from ..estimates import estimate
 from ..processes import exclusive
 from .arms import needed_arms
 from .config import Campaign
 from .crew import Crew, Settings
-from .estimates import estimate
 from .ledger import FINISHED, RESULTS, Ledger, finished_record
 from .plan import Cell, PlannedArm
 from .report import accuracy_text, show_plan, show_report, write_report

@@ -12,8 +12,7 @@ from typing import Any
 from reducenet_mm.engine.launch import read_config
 from reducenet_mm.plain_numbers import checked_int
 
-from ..checks import check_keys
-from ..pipeline_config import flatten
+from ..checks import check_keys, flatten
 from .arms import Arm, in_order, read_arm
 from .taken import Files
 

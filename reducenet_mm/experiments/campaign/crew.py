@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from ..code_version import code_version
 from ..processes import (
     LOG,
     WorkDirBusy,
@@ -25,7 +26,6 @@ from ..processes import (
     tail,
 )
 from ..records import STARTED, read_marker
-from .code_version import code_version
 from .ledger import BLOCKED, FAILED, FINISHED, Ledger, finished_record
 from .plan import Cell
 from .worker import PRELOAD, Job, work

@@ -14,10 +14,9 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..estimates import LEAST_SEEDS, interval_text
 from ..figures import CONTROLS, INK, STUDENTS, STYLE, as_svg, groups
 from ..text import amount
-from .estimates import LEAST_SEEDS
-from .regime import interval_text
 
 ARM, CONTROL = STUDENTS[0], CONTROLS[0]
 FAINT_INK = '#6b7280'

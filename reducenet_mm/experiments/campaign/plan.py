@@ -13,9 +13,8 @@ from mmengine.config import Config
 from reducenet_mm.engine.launch import read_config
 
 from ..budget import matched_epochs, restart_periods, schedule_options
-from ..checks import errors_of
+from ..checks import check_checkpoints, errors_of, run_epochs
 from ..cost import NetworkSize, TrainingCost, fading_hooks
-from ..plan import check_checkpoints, run_epochs
 from ..records import content_hash
 from .arms import Arm, in_order, needed_arms
 from .config import DEFAULT_METRIC, Campaign

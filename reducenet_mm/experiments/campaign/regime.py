@@ -11,8 +11,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ..reading import CLEARLY_BETTER
-from .estimates import LEAST_SEEDS, paired_difference
+from ..estimates import (
+    CLEARLY_BETTER,
+    LEAST_SEEDS,
+    interval_text,
+    paired_difference,
+)
 
 SATURATED = 0.3
 """A control is saturated if twice the budget gains less, in points."""
@@ -44,14 +48,6 @@ def describe_regime(
         sentences += _by_validation(content['validation'])
     content['sentence'] = ' '.join(sentences)
     return content
-
-
-def interval_text(estimate: Mapping[str, Any]) -> str:
-    """Return a difference and its interval: '+0.31 [-0.02, 0.64]'."""
-    text = f'{estimate["mean"]:+.2f}'
-    if estimate['low'] is not None:
-        text += f' [{estimate["low"]:.2f}, {estimate["high"]:.2f}]'
-    return text
 
 
 def _judge(

@@ -12,11 +12,11 @@ from rich.table import Table
 
 from reducenet_mm.files import write_atomically, write_json
 
+from ..estimates import interval_text
 from ..text import amount
 from .arms import Arm
 from .figure import campaign_figure, main_comparisons
 from .plan import PlannedArm
-from .regime import interval_text
 from .report_notes import notes
 
 HEADINGS = (

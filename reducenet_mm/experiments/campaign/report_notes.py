@@ -6,9 +6,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..estimates import (
+    CONFIDENCE,
+    INCONCLUSIVE,
+    LEAST_SEEDS,
+    VERDICTS,
+    interval_text,
+)
 from ..text import amount
-from .estimates import CONFIDENCE, INCONCLUSIVE, LEAST_SEEDS, VERDICTS
-from .regime import interval_text
 
 
 def notes(content: Mapping[str, Any]) -> list[str]:

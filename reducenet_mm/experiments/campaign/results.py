@@ -10,16 +10,16 @@ from statistics import fmean
 from typing import Any
 
 from ..cost import COUNTED
-from ..processes import from_here, shell_command
-from ..records import content_hash
-from .config import Campaign
-from .estimates import (
+from ..estimates import (
     VERDICTS,
     Estimate,
     estimate,
     holm,
     paired_difference,
 )
+from ..processes import from_here, shell_command
+from ..records import content_hash
+from .config import Campaign
 from .ledger import FINISHED, finished_record
 from .plan import Cell, PlannedArm
 from .regime import describe_regime

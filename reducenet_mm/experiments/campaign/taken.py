@@ -16,7 +16,7 @@ from mmengine.config import Config
 
 from reducenet_mm.engine.launch import read_config
 
-from ..pipeline_config import flatten
+from ..checks import flatten
 
 DELETE = '_delete_'
 """MMEngine's mark of a dict that replaces another one."""

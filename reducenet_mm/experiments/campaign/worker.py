@@ -28,6 +28,8 @@ from reducenet_mm.engine.checkpointing import newest_checkpoint
 from reducenet_mm.engine.training import SECTIONS, begin_log, settle_training
 from reducenet_mm.plain_numbers import as_number
 
+from ..checks import check_end
+from ..code_version import code_version
 from ..processes import LOG, exclusive
 from ..records import (
     STARTED,
@@ -36,9 +38,7 @@ from ..records import (
     set_aside,
     write_marker,
 )
-from ..runs import check_end
 from ..scalars import drop_shock, validation_curve
-from .code_version import code_version
 
 PRELOAD = (
     'reducenet_mm.experiments.campaign.worker',

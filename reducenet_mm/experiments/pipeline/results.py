@@ -8,31 +8,18 @@ import platform
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import torch
-
-from reducenet_mm import __version__
-
-from .cost import COUNTED, build_model, count_test_images, network_size
+from ..code_version import versions
+from ..cost import COUNTED, build_model, count_test_images, network_size
+from ..processes import RunFailed, from_here, shell_command
+from ..scalars import drop_shock, validation_curve
+from .config import Pipeline
 from .evaluate import Candidate
-from .pipeline_config import Pipeline
-from .processes import RunFailed, from_here, shell_command
 from .reading import plain_reading
 from .runs import Finished
-from .scalars import drop_shock, validation_curve
 from .stage_order import validates_on_test
 from .stages import Course, describe_stages
-
-PACKAGES = (
-    'torch',
-    'torchvision',
-    'numpy',
-    'mmengine',
-    'mmpretrain',
-    'mmrazor',
-)
 
 
 @dataclass(frozen=True)
@@ -84,17 +71,6 @@ def collect(pipeline: Pipeline, outcome: Outcome) -> dict[str, Any]:
     return content
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of all packages that matter."""
-    found = dict(python=platform.python_version(), reducenet_mm=__version__)
-    for name in PACKAGES:
-        found[name] = _version(name)
-    for name in ('mmcv', 'mmcv-lite'):
-        if _version(name) != 'missing':
-            found[name] = _version(name)
-    return found
-
-
 def standard_error(accuracy: float, images: int) -> float:
     """Return the standard error of an accuracy, in percentage points.
 
@@ -103,15 +79,6 @@ def standard_error(accuracy: float, images: int) -> float:
         images: How many test images it is from.
     """
     return math.sqrt(accuracy * (100 - accuracy) / images)
-
-
-def _version(package: str) -> str:
-    if package == 'torch':
-        return torch.__version__  # with its build, unlike the metadata
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return 'missing'
 
 
 def _run(one: Finished, metric: str) -> dict[str, Any]:

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from .campaign.estimates import VERDICTS, holm, paired_difference
-from .campaign.regime import interval_text
+from ..estimates import VERDICTS, holm, interval_text, paired_difference
 
 Report = Mapping[str, Any]
 

@@ -15,7 +15,8 @@ from mmpretrain.models.backbones.resnet_cifar import ResNet_CIFAR
 from torch import Tensor, nn
 from torch._inductor import config as inductor
 
-from reducenet_mm.experiments.benchmark import (
+from reducenet_mm.experiments.benchmarks.complexity import build_networks
+from reducenet_mm.experiments.benchmarks.inference import (
     MODES,
     StockResNet_CIFAR,
     Unavailable,
@@ -24,8 +25,7 @@ from reducenet_mm.experiments.benchmark import (
     plain_network,
     summarize_mode,
 )
-from reducenet_mm.experiments.complexity import build_networks
-from reducenet_mm.experiments.timing import WARM_UP
+from reducenet_mm.experiments.benchmarks.timing import WARM_UP
 from tests.conftest import randomise_norms
 
 STUDENT = 'configs/reducenet/digits/reducenet8-w16-e4_digits_student.py'

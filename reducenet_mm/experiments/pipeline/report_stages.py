@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .text import amount
+from ..text import amount
 
 STAGE_HEADINGS = (
     'student stage',

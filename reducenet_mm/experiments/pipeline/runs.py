@@ -12,23 +12,24 @@ from typing import Any
 from reducenet_mm.engine.checkpointing import newest_checkpoint
 from reducenet_mm.files import sha256_file
 
-from .plan import Run, check_unchanged
-from .processes import (
+from ..checks import check_end
+from ..processes import (
     LOG,
     RunFailed,
     option_arguments,
     run_logged,
     shell_command,
 )
-from .progress import Display
-from .records import (
+from ..records import (
     STARTED,
     content_hash,
     read_marker,
     set_aside,
     write_marker,
 )
-from .scalars import validation_curve
+from ..scalars import validation_curve
+from .planned import Run, check_unchanged
+from .progress import Display
 
 
 @dataclass(frozen=True)
@@ -133,16 +134,6 @@ def finish_run(
         sessions=marker['sessions'],
         epochs=marker['epochs'],
     )
-
-
-def check_end(last: Path, newest: Path | None, config: Path | str) -> None:
-    """Raise ``RunFailed`` unless the newest intact checkpoint is the last."""
-    if newest != last:
-        raise RunFailed(
-            f'training has ended without an intact {last}. It needs '
-            "default_hooks.checkpoint=dict(type='CheckpointHook', "
-            f'by_epoch=True, save_last=True) in {config}.'
-        )
 
 
 def _train(

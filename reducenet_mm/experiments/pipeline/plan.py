@@ -4,66 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-from mmengine.hooks import EarlyStoppingHook
-
-from reducenet_mm.engine.checkpointing import out_dir_of
 from reducenet_mm.engine.hooks.exact_resume_hook import ExactResumeHook
 from reducenet_mm.engine.launch import read_config
 from reducenet_mm.engine.preflight.hooks import hook_classes
 
-from .budget import matched_epochs, restart_periods, schedule_options
-from .checks import errors_of
-from .cost import TrainingCost, measure_training
-from .pipeline_config import Entry, Pipeline
-from .processes import RunFailed, option_arguments
-from .records import content_hash
+from ..budget import matched_epochs, restart_periods, schedule_options
+from ..checks import check_checkpoints, errors_of, run_epochs
+from ..cost import measure_training
+from ..processes import option_arguments
+from .config import Entry, Pipeline
+from .planned import Run, check_unchanged, read_run_config
 from .stage_order import check_as_trained, check_stages, network_role
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training run, ready to be started.
-
-    Attributes:
-        name: Unique in the pipeline.
-        role: ``'teacher'``, ``'student'`` (a distillation stage),
-            ``'plain'`` (a network that a teacher grows from) or
-            ``'control'``.
-        config: Training config.
-        options: Overrides of it, by dotted key.
-        cfg: Both merged; no checkpoint is named in it.
-        work_dir: Folder of the run.
-        epochs: Its length, at most.
-        cost: Of one epoch.
-        budget_ratio: Its cost as a multiple of the stages' total; of
-            controls only.
-        periods: A control's epochs from restart to restart.
-        load_from: Name of the earlier run whose network this one grows.
-        may_end_early: Whether it may end before its last epoch.
-    """
-
-    name: str
-    role: str
-    config: Path
-    options: dict[str, Any]
-    cfg: Config
-    work_dir: Path
-    epochs: int
-    cost: TrainingCost
-    budget_ratio: float | None = None
-    periods: tuple[int, ...] = ()
-    load_from: str | None = None
-    may_end_early: bool = False
-
-    @property
-    def multiply_adds(self) -> float:
-        """Training multiply-adds of all its epochs."""
-        return self.epochs * self.cost.per_epoch
 
 
 def plan_runs(pipeline: Pipeline, work_dir: Path) -> list[Run]:
@@ -126,7 +81,7 @@ def fit_controls(
 def _plan_stage(entry: Entry, pipeline: Pipeline, work_dir: Path) -> Run:
     _refuse_inplace(entry)
     options = _base_options(entry, pipeline)
-    cfg = merged(entry.config, options)
+    cfg = read_run_config(entry.config, options)
     check_checkpoints(cfg)
     is_student = 'architecture' in cfg.model
     if entry.epochs is not None:
@@ -138,7 +93,7 @@ def _plan_stage(entry: Entry, pipeline: Pipeline, work_dir: Path) -> Run:
         options.update(more)
     if is_student and cfg.model.get('student_init') is not None:
         options['model.student_init'] = None  # the pipeline chooses it
-    cfg = merged(entry.config, options)
+    cfg = read_run_config(entry.config, options)
     role = 'student' if is_student else network_role(cfg)
     return Run(
         name=entry.name,
@@ -168,7 +123,7 @@ def _plan_control(entry: Entry, pipeline: Pipeline, work_dir: Path) -> Run:
     """Plan a control as long as its config says."""
     _refuse_inplace(entry)
     options = _base_options(entry, pipeline)
-    cfg = merged(entry.config, options)
+    cfg = read_run_config(entry.config, options)
     check_checkpoints(cfg)
     if 'architecture' in cfg.model:
         raise ValueError(
@@ -201,7 +156,7 @@ def _fit(run: Run, entry: Entry, spent: Mapping[str, float]) -> Run:
     return replace(
         run,
         options=options,
-        cfg=merged(run.config, options),
+        cfg=read_run_config(run.config, options),
         epochs=epochs,
         budget_ratio=ratio,
         periods=tuple(periods),
@@ -211,7 +166,7 @@ def _fit(run: Run, entry: Entry, spent: Mapping[str, float]) -> Run:
 def _base_options(entry: Entry, pipeline: Pipeline) -> dict[str, Any]:
     options = {**entry.cfg_options, 'randomness.seed': pipeline.seed}
     option_arguments(options)
-    cfg = merged(entry.config, options)
+    cfg = read_run_config(entry.config, options)
     if cfg.get('default_hooks', {}) is None:
         raise ValueError(
             '`default_hooks`=None: set default_hooks=dict(exact_resume=dict('
@@ -223,79 +178,3 @@ def _base_options(entry: Entry, pipeline: Pipeline) -> dict[str, Any]:
         # A kill between a checkpoint and its validation would lose that.
         options['default_hooks.resume_exactly.type'] = ExactResumeHook.__name__
     return options
-
-
-def merged(config: Path, options: Mapping[str, Any]) -> Config:
-    """Read a training config with overrides; it names no teacher."""
-    cfg = read_config(str(config), options)
-    if 'architecture' in cfg.get('model', {}):
-        cfg.model.teacher_ckpt = None
-    return cfg
-
-
-def check_unchanged(
-    config: Path, options: Mapping[str, Any], cfg: Config
-) -> None:
-    """Raise ``RunFailed`` if a config file is no longer what was planned.
-
-    The process that is about to start reads it again.
-
-    Args:
-        config: The file.
-        options: Overrides of it, by dotted key.
-        cfg: Both merged when the pipeline was planned.
-    """
-    try:
-        now = content_hash(merged(config, options).to_dict())
-    except (FileNotFoundError, ValueError) as error:
-        raise RunFailed(str(error)) from error
-    if now != content_hash(cfg.to_dict()):
-        raise RunFailed(
-            f'{config} has changed since this command was started, and with '
-            'it what was planned and what it costs. Start the command again: '
-            'what no longer fits is set aside and done anew. If nobody has '
-            'edited it, a value in it (a date, say) is another each time: '
-            'write a fixed one.'
-        )
-
-
-def check_checkpoints(cfg: Config) -> None:
-    """Raise ``ValueError`` if no last epoch would be found in a work dir."""
-    hook = (cfg.get('default_hooks') or {}).get('checkpoint', {})
-    for key in ('by_epoch', 'save_last'):
-        if hook is None or not hook.get(key, True):
-            got = None if hook is None else f'dict({key}={hook[key]})'
-            raise ValueError(
-                f'default_hooks.checkpoint={got}: a run is what its last '
-                "epoch's checkpoint holds. Set default_hooks.checkpoint=dict("
-                "type='CheckpointHook', by_epoch=True, save_last=True)."
-            )
-    for key, _, kind in hook_classes(cfg):
-        if issubclass(kind, EarlyStoppingHook):
-            raise ValueError(
-                f'{key} ends a training early, at a length that is not '
-                'planned. Leave it out; `until.patience` of a pipeline lets '
-                'student stages end early.'
-            )
-    out_dir = out_dir_of(cfg)
-    if out_dir is not None:
-        raise ValueError(
-            f'default_hooks.checkpoint.out_dir={out_dir!r}: here checkpoints '
-            'are looked for in the work dir of each run. Leave it out.'
-        )
-
-
-def run_epochs(cfg: Config) -> int:
-    """Return how many epochs a config trains.
-
-    Raises:
-        ValueError: If it trains by iterations.
-    """
-    train_cfg = cfg.get('train_cfg') or {}
-    epochs = train_cfg.get('max_epochs')
-    if not train_cfg.get('by_epoch', True) or not isinstance(epochs, int):
-        raise ValueError(
-            'every run here trains by epochs; set train_cfg=dict('
-            f'by_epoch=True, max_epochs=N), got {dict(train_cfg)}.'
-        )
-    return epochs

@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from reducenet_mm.experiments.seeds import compare_seeds, seeds_markdown
+from reducenet_mm.experiments.pipeline.seed_comparison import (
+    compare_seeds,
+    seeds_markdown,
+)
 
 DIGITS = Path('docs/results/digits-until-saturation/report.json')
 TEACHER = [99.0, 98.0, 97.0, 99.0, 98.0]

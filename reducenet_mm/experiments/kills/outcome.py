@@ -12,7 +12,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 
 from reducenet_mm.engine.checkpointing import newest_checkpoint
 
-from .scalars import validation_curve
+from ..scalars import validation_curve
 
 NOT_COMPARED = ('meta', 'message_hub')  # position and INFO apart
 PATHS = ('best_ckpt', 'last_ckpt')  # begin the names of such entries

@@ -15,8 +15,8 @@ from mmengine.config import Config
 
 from reducenet_mm.plain_numbers import checked_int, is_number
 
-from .checks import check_keys
-from .cost import fading_hooks
+from ..checks import check_keys
+from ..cost import fading_hooks
 
 ROUNDING = 2e-5
 """Differences of percentages are compared up to this: MMPretrain's are in

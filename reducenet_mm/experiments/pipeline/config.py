@@ -12,7 +12,7 @@ from typing import Any
 from reducenet_mm.engine.launch import read_config
 from reducenet_mm.plain_numbers import checked_int
 
-from .checks import check_entry, check_keys, checked_config
+from ..checks import check_entry, check_keys, checked_config, flatten
 from .saturation import Until
 
 PIPELINE_KEYS = {
@@ -114,17 +114,6 @@ def read_pipeline(
         metric=str(content.get('metric', 'accuracy/top1')),
         until=Until.from_config(content.get('until')),
     )
-
-
-def flatten(options: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-    """Turn nested dicts into one of dotted keys, as --cfg-options has."""
-    flat: dict[str, Any] = {}
-    for key, value in options.items():
-        if isinstance(value, Mapping) and value:
-            flat.update(flatten(value, f'{prefix}{key}.'))
-        else:
-            flat[f'{prefix}{key}'] = value
-    return flat
 
 
 def _options(key: str, content: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from reducenet_mm.files import LEFTOVER_SUFFIX
 
-from .processes import LOG, tail
-from .scalars import latest, scalar_files
+from ..processes import LOG, tail
+from ..scalars import latest, scalar_files
 
 UNIFORM = 'over_iterations'
 WRITE = 'in_write'

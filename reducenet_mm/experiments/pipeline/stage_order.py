@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmengine.config import Config
 
@@ -21,13 +21,11 @@ from reducenet_mm.models.checkpoint_checks import check_state_dict
 from reducenet_mm.models.merged_student import merge_student
 from reducenet_mm.models.supernet import hosts, is_branch_key, is_lora_key
 
-from .checks import errors_of
-from .cost import build_model, deployed_model
-from .pipeline_config import Pipeline
+from ..checks import errors_of
+from ..cost import build_model, deployed_model
+from .config import Pipeline
+from .planned import Run
 from .saturation import check_validated
-
-if TYPE_CHECKING:
-    from .plan import Run
 
 
 def network_role(cfg: Config) -> str:

@@ -12,11 +12,11 @@ from rich.table import Table
 
 from reducenet_mm.files import write_atomically, write_json
 
-from .figures import tradeoff_figure, validation_figure
-from .plan import Run
+from ..figures import tradeoff_figure, validation_figure
+from ..text import amount, epochs_text, latency_text
+from .planned import Run
 from .report_html import html_page
 from .report_stages import STAGE_HEADINGS, stage_notes, stage_rows
-from .text import amount, epochs_text, latency_text
 
 HEADINGS = (
     'network',

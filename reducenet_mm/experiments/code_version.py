@@ -1,18 +1,32 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""Which code a result is from."""
+"""Which code a result is from: packages, and the commit checked out.
+
+For reports, campaigns, kill tests and benchmarks.
+"""
 
 from __future__ import annotations
 
+import platform
 import subprocess
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import reducenet_mm
+import torch
 
-from ..results import versions
+import reducenet_mm
 
 FOLDERS = ('configs', 'reducenet_mm', 'tools', 'tests/test_tools/kill_modes')
 """What of a checkout can change a result."""
+
+PACKAGES = (
+    'torch',
+    'torchvision',
+    'numpy',
+    'mmengine',
+    'mmpretrain',
+    'mmrazor',
+)
 
 
 def code_version() -> dict[str, Any]:
@@ -30,6 +44,20 @@ def code_version() -> dict[str, Any]:
     return dict(packages=versions(), commit=commit, dirty=bool(status))
 
 
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of all packages that matter."""
+    found = dict(
+        python=platform.python_version(),
+        reducenet_mm=reducenet_mm.__version__,
+    )
+    for name in PACKAGES:
+        found[name] = _version(name)
+    for name in ('mmcv', 'mmcv-lite'):
+        if _version(name) != 'missing':
+            found[name] = _version(name)
+    return found
+
+
 def _git(root: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
@@ -41,3 +69,12 @@ def _git(root: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
+
+
+def _version(package: str) -> str:
+    if package == 'torch':
+        return torch.__version__  # with its build, unlike the metadata
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return 'missing'

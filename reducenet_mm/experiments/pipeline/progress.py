@@ -15,8 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from .plan import Run
-from .scalars import Latest, latest
+from ..scalars import Latest, latest
+from .planned import Run
 
 LINES = 10
 

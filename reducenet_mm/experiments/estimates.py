@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -12,6 +13,9 @@ from scipy import stats
 CONFIDENCE = 0.95
 LEAST_SEEDS = 5
 """With fewer, nothing is called better or worse."""
+
+CLEARLY_BETTER = 2
+"""Points by which a teacher should beat the plain network to be of use."""
 
 BETTER, WORSE = 'better', 'worse'
 INCONCLUSIVE, TOO_FEW = 'inconclusive', 'too few seeds'
@@ -134,3 +138,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, factor * p_values[index]))
         adjusted[index] = highest
     return adjusted
+
+
+def interval_text(estimate: Mapping[str, Any]) -> str:
+    """Return a difference and its interval: '+0.31 [-0.02, 0.64]'."""
+    text = f'{estimate["mean"]:+.2f}'
+    if estimate['low'] is not None:
+        text += f' [{estimate["low"]:.2f}, {estimate["high"]:.2f}]'
+    return text

@@ -10,10 +10,10 @@ from typing import Any
 from reducenet_mm.engine.preflight import no_side_effects
 from reducenet_mm.export import export_student
 
-from .plan import Run
-from .processes import RunFailed
+from ..processes import RunFailed
+from ..records import content_hash, read_marker, write_marker
+from .planned import Run
 from .progress import Display
-from .records import content_hash, read_marker, write_marker
 from .runs import Finished
 from .stage_order import takes_merged
 

@@ -16,9 +16,9 @@ from mmengine.config import Config
 from reducenet_mm.files import sha256_file
 from reducenet_mm.plain_numbers import as_number
 
-from .plan import check_unchanged
-from .processes import LOG, option_arguments, run_logged, shell_command
-from .records import MARKER, content_hash, read_marker, write_marker
+from ..processes import LOG, option_arguments, run_logged, shell_command
+from ..records import MARKER, content_hash, read_marker, write_marker
+from .planned import check_unchanged
 from .runs import Workshop
 
 

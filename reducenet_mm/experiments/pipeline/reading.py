@@ -7,12 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..estimates import CLEARLY_BETTER
 from .report_stages import stage_reading
 
 Network = Mapping[str, Any]
-
-CLEARLY_BETTER = 2
-"""Points by which a teacher should beat the plain network to be of use."""
 
 
 def plain_reading(content: Mapping[str, Any]) -> str:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..processes import RunFailed
+from ..scalars import validation_curve
+from .config import Pipeline
 from .handover import as_start
-from .pipeline_config import Pipeline
-from .plan import Run
-from .processes import RunFailed
+from .planned import Run
 from .runs import Finished, Workshop, finish_run
 from .saturation import Trained, check_percent, gains_of, judge
-from .scalars import validation_curve
 
 ALL_RUN = 'all stages were run'
 

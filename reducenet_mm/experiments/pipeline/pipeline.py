@@ -15,14 +15,15 @@ from torch import nn
 
 from reducenet_mm.engine.preflight import check_config, read_weights
 
+from ..benchmarks.latency import BATCH_SIZES, conditions, measure_latency
+from ..processes import RunFailed, exclusive
+from ..records import content_hash, read_marker, write_marker
+from .config import Pipeline
 from .evaluate import Candidate, evaluate_once
 from .handover import export_once
-from .latency import BATCH_SIZES, conditions, measure_latency
-from .pipeline_config import Pipeline
-from .plan import Run, fit_controls
-from .processes import RunFailed, exclusive
+from .plan import fit_controls
+from .planned import Run
 from .progress import Display
-from .records import content_hash, read_marker, write_marker
 from .report import show_plan, show_report, write_report
 from .results import Outcome, collect
 from .runs import Finished, Workshop, finish_run

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from .figures import colors, tradeoff_figure, validation_figure
+from ..figures import colors, tradeoff_figure, validation_figure
+from ..text import amount
 from .report_stages import STAGE_HEADINGS, stage_notes, stage_rows
 from .report_style import STYLE
-from .text import amount
 
 CURVES_CAPTION = (
     'Validation accuracy over cumulative training multiply-adds. {} Controls, '
