@@ -11,11 +11,20 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.hooks import EarlyStoppingHook
+from torch import nn
 
 from reducenet_mm.engine.checkpointing import out_dir_of
+from reducenet_mm.engine.preflight import (
+    check_measured,
+    check_metric_names,
+    check_sections,
+)
 from reducenet_mm.engine.preflight.hooks import hook_classes
 
 from .processes import RunFailed
+
+TEST_SECTIONS = ('test_dataloader', 'test_cfg', 'test_evaluator')
+"""What a config must have for its network to be tested, top-level keys."""
 
 
 def check_keys(where: str, item: Mapping[str, Any], known: set[str]) -> None:
@@ -82,6 +91,27 @@ def errors_of(name: str, config: Path) -> Iterator[None]:
         raise FileNotFoundError(f'{where}: {error}') from error
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f'{where}: {error}') from error
+
+
+def check_metrics(
+    cfg: Config, model: nn.Module, metric: str, *, tested: bool = True
+) -> None:
+    """Check that what is compared is measured, while training and at the end.
+
+    Args:
+        cfg: A training config.
+        model: What ``cfg.model`` builds.
+        metric: What is compared.
+        tested: Whether the network will be tested too.
+
+    Raises:
+        ValueError: If it is not, or hooks wait for what is not measured:
+            nothing could be tested once all is trained.
+    """
+    check_metric_names(cfg, model)
+    check_measured(cfg, model, metric)
+    if tested:
+        check_sections(cfg, TEST_SECTIONS)
 
 
 def check_checkpoints(cfg: Config) -> None:

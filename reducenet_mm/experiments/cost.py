@@ -14,25 +14,22 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from reducenet_mm.compat.flop_formula import FLOP_FORMULAS
 from reducenet_mm.engine.preflight import (
     check_config,
-    hooks_with,
     no_side_effects,
-    told_by_layer,
 )
 from reducenet_mm.engine.toolbox import default_scope
 from reducenet_mm.export.plain_model import plain_model_cfg
-from reducenet_mm.models.supernet import set_gates, ungraft
+from reducenet_mm.models.supernet import ungraft
 
-COUNTED = 'convolutions and linear layers'
+from .steps import mean_multiply_adds
+
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 DATA_FIELDS = ('train_dataloader', 'default_scope', 'custom_imports')
 """What :func:`read_training_data` depends on, top-level keys."""
@@ -60,8 +57,8 @@ class TrainingCost:
     Attributes:
         per_image: Multiply-adds of one image in one training step: forward
             and backward, the teacher's forward included; trained in
-            place, that of all of the step's networks; annealed, the mean
-            over the training.
+            place, that of all of the step's networks. The mean over the
+            training where branches fade or distillation stops.
         images_per_epoch: Images that an epoch trains on.
         iterations_per_epoch: Optimizer steps of an epoch.
         input_shape: (C, H, W) of a preprocessed training image.
@@ -89,34 +86,6 @@ class NetworkSize:
 
     params: int
     multiply_adds: int
-
-
-def step_multiply_adds(
-    model: BaseModel, inputs: Tensor, data_samples: Any
-) -> int:
-    """Count one real training step of ``model``.
-
-    Whatever autograd does not compute, such as the weight gradients of
-    frozen layers, is not counted; a teacher's forward pass is. Weights stay
-    as they are; norm statistics move, gradients are cleared.
-
-    Args:
-        model: Any MMEngine model.
-        inputs: Preprocessed batch (N, C, H, W).
-        data_samples: Its labels.
-
-    Returns:
-        Multiply-adds of the whole batch.
-    """
-    model.train()
-    with FlopCounterMode(
-        display=False, custom_mapping=FLOP_FORMULAS
-    ) as counter:
-        losses = model(inputs, data_samples, mode='loss')
-        total, _ = model.parse_losses(losses)
-        total.backward()
-    model.zero_grad(set_to_none=True)
-    return counter.get_total_flops() // 2
 
 
 def network_size(model: nn.Module, input_shape: Sequence[int]) -> NetworkSize:
@@ -212,61 +181,13 @@ def measure_training(
         preprocessed = model.data_preprocessor(raw, training=True)
         inputs = preprocessed['inputs']
         batch = (inputs, preprocessed['data_samples'])
-        with told_by_layer(model):
-            student = step_multiply_adds(model, *batch)
-        count = student + _annealing(
-            cfg, model, batch, data.iterations, student
-        )
+        count = mean_multiply_adds(cfg, model, batch, data.iterations)
     return TrainingCost(
         per_image=count / len(inputs),
         images_per_epoch=data.images,
         iterations_per_epoch=data.iterations,
         input_shape=tuple(inputs.shape[1:]),
     )
-
-
-def fading_hooks(cfg: Config) -> list[Any]:
-    """Build the hooks of a config during whose time a student has branches.
-
-    These are ``ScalerScheduleHook`` and what has its ``fading_ramps`` too.
-
-    Raises:
-        ValueError: If a setting of one is wrong; likewise ``TypeError``.
-    """
-    return list(hooks_with(cfg, 'fading_ramps'))
-
-
-def _annealing(
-    cfg: Config,
-    model: BaseModel,
-    batch: tuple[Tensor, Any],
-    length: int,
-    student: int,
-) -> float:
-    """Return what fading branches add to a step, averaged over the training.
-
-    Args:
-        cfg: The training config.
-        model: What it trains, all branches off, and left so.
-        batch: Preprocessed batch and its labels.
-        length: Iterations of an epoch.
-        student: Multiply-adds of the batch without branches.
-    """
-    loop = cfg.train_cfg
-    epochs = loop.get('max_epochs')
-    total = loop.max_iters if epochs is None else epochs * length
-    network = getattr(model, 'architecture', model)
-    added = 0.0
-    for hook in fading_hooks(cfg):
-        moving = hook.fading_ramps(
-            network, total, None if epochs is None else length
-        )
-        for gates, ramp in moving.values():
-            set_gates(gates, ramp.start)  # the work is the same at any other
-            with_branches = step_multiply_adds(model, *batch)
-            added += (with_branches - student) * (ramp.end / total)
-            set_gates(gates, 0.0)
-    return added
 
 
 def count_test_images(cfg: Config) -> int:

@@ -1,11 +1,12 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""Branches that fade for a while cost that while, whatever the length."""
+"""What changes during a training costs its time, whatever the length."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
 from reducenet_mm.experiments.campaign.config import read_campaign
 from reducenet_mm.experiments.campaign.plan import plan_arms
@@ -15,12 +16,14 @@ DIGITS = Path(__file__).parents[2] / 'configs' / 'reducenet' / 'digits'
 STUDENT = DIGITS / 'reducenet8-w16-e4_digits_student.py'
 
 
-def annealed(folder: Path, length: str, schedule: str) -> Path:
+def annealed(
+    folder: Path, length: str, schedule: str, kind: str = 'ScalerScheduleHook'
+) -> Path:
     student = folder / 'annealed.py'
     student.write_text(
         f"_base_ = '{STUDENT}'\n"
         'custom_hooks = [*_base_.custom_hooks, dict('
-        f"type='ScalerScheduleHook', {schedule})]\n"
+        f"type='{kind}', {schedule})]\n"
     )
     campaign = folder / 'campaign.py'
     campaign.write_text(
@@ -51,7 +54,27 @@ def test_a_length_from_a_cost_that_follows_from_it_is_refused(
     schedule: str, tmp_path: Path
 ) -> None:
     path = annealed(tmp_path, "match='teacher', times=9", schedule)
-    with pytest.raises(ValueError, match='Leave `begin` and `end` out'):
+    with pytest.raises(ValueError, match='leave `begin` and `end` out'):
         plan_arms(read_campaign(path))
     path = annealed(tmp_path, "match='teacher', times=9", "shape='cosine'")
     assert plan_arms(read_campaign(path))['annealed'].epochs > 10
+
+
+def stopped(folder: Path, length: str, at: int) -> Path:
+    kind = 'mmrazor.StopDistillHook'
+    return annealed(folder, length, f'stop_epoch={at}', kind)
+
+
+def test_a_teacher_that_stops_costs_until_then(tmp_path: Path) -> None:
+    per_image = {}
+    for at in (0, 1, 4):
+        arm = plan_arms(read_campaign(stopped(tmp_path, 'epochs=4', at)))
+        per_image[at] = arm['annealed'].cost.per_image
+    cfg = Config.fromfile(STUDENT)
+    assert per_image[4] == measure_training(cfg).per_image
+    cfg.model.distiller = None
+    assert per_image[0] == measure_training(cfg).per_image < per_image[4]
+    assert per_image[1] == 0.25 * per_image[4] + 0.75 * per_image[0]
+    path = stopped(tmp_path, "match='teacher', times=9", 1)
+    with pytest.raises(ValueError, match=r'StopDistillHook\(stop_epoch=1\)'):
+        plan_arms(read_campaign(path))

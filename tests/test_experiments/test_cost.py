@@ -18,8 +18,8 @@ from reducenet_mm.experiments.cost import (
     count_test_images,
     measure_training,
     network_size,
-    step_multiply_adds,
 )
+from reducenet_mm.experiments.steps import step_multiply_adds
 
 # Multiply-adds of one 6x6 image in the network below.
 CONV1 = 36 * 4 * (3 * 9)  # 3 -> 4 channels, 6x6 outputs

@@ -25,7 +25,7 @@ from reducenet_mm.models.deploy import Deployable
 from reducenet_mm.models.structure import first_stage
 from reducenet_mm.models.supernet import hosts, set_scaler, ungraft
 
-from ..cost import COUNTED
+from ..steps import COUNTED
 
 COUNTS = {
     'params': "parameters that the network's output depends on",

@@ -25,6 +25,7 @@ _OF_COST = (
     'data_preprocessor',
     'optim_wrapper',
     'custom_hooks',  # a scaler's schedule, and how long it takes
+    'default_hooks',  # another place for it
     'train_cfg',
 )
 

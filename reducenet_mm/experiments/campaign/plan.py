@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,23 @@ from typing import Any
 from mmengine.config import Config
 
 from reducenet_mm.engine.launch import read_config
+from reducenet_mm.engine.preflight import (
+    check_config,
+    check_hooks,
+    no_side_effects,
+)
 
 from ..budget import matched_epochs, restart_periods, schedule_options
-from ..checks import check_checkpoints, errors_of, run_epochs
-from ..cost import NetworkSize, TrainingCost, fading_hooks
+from ..checks import (
+    TEST_SECTIONS,
+    check_checkpoints,
+    check_metrics,
+    errors_of,
+    run_epochs,
+)
+from ..cost import LOADERS, NetworkSize, TrainingCost
 from ..records import content_hash
+from ..steps import fading_hooks, stop_epochs
 from .arms import Arm, in_order, needed_arms
 from .config import DEFAULT_METRIC, Campaign
 from .meter import Meter
@@ -103,11 +116,14 @@ class Cell:
         return {**self.arm.options, 'randomness.seed': self.seed, **inputs}
 
 
-def plan_arms(campaign: Campaign) -> dict[str, PlannedArm]:
+def plan_arms(
+    campaign: Campaign, *, tested: bool = True
+) -> dict[str, PlannedArm]:
     """Measure every arm and decide how long it trains.
 
     Args:
         campaign: The campaign.
+        tested: Whether networks will be tested.
 
     Returns:
         The planned arms by name, in the config's order.
@@ -121,6 +137,7 @@ def plan_arms(campaign: Campaign) -> dict[str, PlannedArm]:
     for arm in in_order(campaign.arms):
         with errors_of(f'arms.{arm.name}', arm.config):
             planned[arm.name] = _plan(arm, campaign, planned, meter)
+            _check_as_trained(planned[arm.name], campaign.metric, tested)
     return {name: planned[name] for name in campaign.arms}
 
 
@@ -179,7 +196,7 @@ def _plan(
         total = arm.times * planned[arm.match].total_multiply_adds
     if total is not None:
         _check_budget(arm, total, needed)
-        _check_fading(cfg)
+        _check_changing(cfg)
         periods[0], _ = matched_epochs(total - needed, cost.per_epoch)
         ratio = (periods[0] * cost.per_epoch + needed) / total
         if arm.restart_after is not None:
@@ -203,6 +220,22 @@ def _plan(
     )
 
 
+def _check_as_trained(one: PlannedArm, metric: str, tested: bool) -> None:
+    """Check what a cell would refuse, which would come hours later.
+
+    What has been measured need not have been: it counts once for arms alike.
+    """
+    cfg = copy.deepcopy(one.cfg)
+    if 'model.student_init' in one.arm.needs:  # read by no check
+        cfg.model.student_init = one.arm.needs['model.student_init']
+    if not tested:
+        cfg.update(dict.fromkeys(TEST_SECTIONS))
+    with no_side_effects():
+        model = check_config(cfg, LOADERS, init_weights=False)
+        check_metrics(cfg, model, metric, tested=tested)
+        check_hooks(cfg, model)
+
+
 def _check_budget(arm: Arm, total: float, needed: float) -> None:
     if total <= needed:
         key, value = 'match', repr(arm.match)
@@ -215,18 +248,21 @@ def _check_budget(arm: Arm, total: float, needed: float) -> None:
         )
 
 
-def _check_fading(cfg: Config) -> None:
+def _check_changing(cfg: Config) -> None:
     """Refuse what costs another share of a training of another length."""
+    given = [f'StopDistillHook(stop_epoch={at})' for at in stop_epochs(cfg)]
+    other = ''
     for hook in fading_hooks(cfg):
-        schedule = hook.schedule
-        if (schedule.begin, schedule.end) != (0, None):
-            raise ValueError(
-                f'{schedule.hook}(begin={schedule.begin}, '
-                f'end={schedule.end}) with `match` or `budget`: the length '
-                'follows from the cost, and the cost of fading branches from '
-                'the length. Leave `begin` and `end` out, for half of the '
-                'training, or set `epochs` of the arm.'
-            )
+        one = hook.schedule
+        if (one.begin, one.end) != (0, None):
+            given.append(f'{one.hook}(begin={one.begin}, end={one.end})')
+            other = ' Or leave `begin` and `end` out: half of the training.'
+    if given:
+        raise ValueError(
+            f'{" and ".join(given)} with `match` or `budget`: the length '
+            'follows from the cost, and the mean cost of a step from the '
+            f'length. Set `epochs` of the arm.{other}'
+        )
 
 
 def _merged(arm: Arm, options: Mapping[str, Any]) -> Config:

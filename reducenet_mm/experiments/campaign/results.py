@@ -9,7 +9,6 @@ from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
-from ..cost import COUNTED
 from ..estimates import (
     VERDICTS,
     Estimate,
@@ -19,6 +18,7 @@ from ..estimates import (
 )
 from ..processes import from_here, shell_command
 from ..records import content_hash
+from ..steps import COUNTED
 from .config import Campaign
 from .ledger import FINISHED, finished_record
 from .plan import Cell, PlannedArm

@@ -28,7 +28,7 @@ from reducenet_mm.engine.checkpointing import newest_checkpoint
 from reducenet_mm.engine.training import SECTIONS, begin_log, settle_training
 from reducenet_mm.plain_numbers import as_number
 
-from ..checks import check_end
+from ..checks import TEST_SECTIONS, check_end
 from ..code_version import code_version
 from ..processes import LOG, exclusive
 from ..records import (
@@ -50,7 +50,6 @@ PRELOAD = (
     'mmpretrain.visualization',
 )
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-TEST_KEYS = ('test_dataloader', 'test_cfg', 'test_evaluator')
 
 
 @dataclass(frozen=True)
@@ -171,7 +170,7 @@ def _prepare(job: Job, say: Callable[[str], Any]) -> Config:
     cfg.work_dir = str(job.folder)
     preflight.check_sections(cfg, SECTIONS)
     if not job.test:
-        cfg.update(dict.fromkeys(TEST_KEYS))
+        cfg.update(dict.fromkeys(TEST_SECTIONS))
     launch.set_loader_defaults(cfg, LOADERS)
     cfg.resume = True
     settle_training(cfg, LOADERS, say, search=True)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..code_version import versions
-from ..cost import COUNTED, build_model, count_test_images, network_size
+from ..cost import build_model, count_test_images, network_size
 from ..processes import RunFailed, from_here, shell_command
 from ..scalars import drop_shock, validation_curve
+from ..steps import COUNTED
 from .config import Pipeline
 from .evaluate import Candidate
 from .reading import plain_reading

@@ -16,7 +16,7 @@ from mmengine.config import Config
 from reducenet_mm.plain_numbers import checked_int, is_number
 
 from ..checks import check_keys
-from ..cost import fading_hooks
+from ..steps import fading_hooks, stop_epochs
 
 ROUNDING = 2e-5
 """Differences of percentages are compared up to this: MMPretrain's are in
@@ -102,8 +102,8 @@ class Until:
             Values by dotted key, to be merged into ``cfg``.
 
         Raises:
-            ValueError: If the stage is not validated, could end while
-                branches fade, or without a checkpoint.
+            ValueError: If the stage is not validated, or could end while
+                branches fade, at an unknown cost, or without a checkpoint.
         """
         check_validated(cfg)
         if self.patience is None:
@@ -114,6 +114,13 @@ class Until:
                 'branches (custom_hooks): validation is at scaler 0, so the '
                 'stage could end, and its student be shipped, while they '
                 'fade. Leave `until.patience` out, or the hook.'
+            )
+        if stop_epochs(cfg):
+            raise ValueError(
+                f'`until.patience`={self.patience} with a StopDistillHook '
+                '(custom_hooks): the stage could end at any epoch, and its '
+                'epochs do not cost the same. Leave `until.patience` out, or '
+                'the hook.'
             )
         interval = cfg.train_cfg.get('val_interval', 1)
         saved = cfg.get('default_hooks', {}).get('checkpoint', {})

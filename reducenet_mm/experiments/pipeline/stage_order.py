@@ -13,15 +13,13 @@ from mmengine.config import Config
 from reducenet_mm.engine.preflight import (
     check_config,
     check_hooks,
-    check_measured,
-    check_metric_names,
     no_side_effects,
 )
 from reducenet_mm.models.checkpoint_checks import check_state_dict
 from reducenet_mm.models.merged_student import merge_student
 from reducenet_mm.models.supernet import hosts, is_branch_key, is_lora_key
 
-from ..checks import errors_of
+from ..checks import check_metrics, errors_of
 from ..cost import build_model, deployed_model
 from .config import Pipeline
 from .planned import Run
@@ -125,8 +123,7 @@ def check_as_trained(run: Run, metric: str, follows: bool = False) -> None:
         cfg.model.student_init = 'the best student so far'
     with errors_of(run.name, run.config), no_side_effects():
         model = check_config(cfg, (), init_weights=False)
-        check_metric_names(cfg, model)
-        check_measured(cfg, model, metric)
+        check_metrics(cfg, model, metric)
         try:
             check_hooks(cfg, model)
         except ValueError as error:
