@@ -56,8 +56,10 @@ def restart_periods(epochs: int, before: float, total: float) -> list[int]:
         )
     if not 0 < before < total:
         raise ValueError(
-            'restart_at must name a stage with another stage before it: '
-            f'{before} of {total} multiply-adds lie before it.'
+            f'a restart after {before:.3g} of {total:.3g} multiply-adds is '
+            'none. Let `restart_at` name a stage with others before it, or '
+            '`restart_after` an arm that costs more than this one needs and '
+            'less than it has.'
         )
     first = min(max(1, round(epochs * before / total)), epochs - 1)
     return [first, epochs - first]

@@ -81,6 +81,24 @@ def flatten(options: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
     return flat
 
 
+def read_options(key: str, value: Any) -> dict[str, Any]:
+    """Read training options, or checkpoints by option, to dotted keys.
+
+    Args:
+        key: Where they are, for the error.
+        value: The dict, perhaps nested; None for none.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if not isinstance(value, Mapping | None):
+        raise ValueError(
+            f'`{key}` must be a dict of training options by dotted key, got '
+            f'{value!r}.'
+        )
+    return flatten(value or {})
+
+
 @contextmanager
 def errors_of(name: str, config: Path) -> Iterator[None]:
     """Say in an error which stage, control or arm it is about."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from reducenet_mm.files import write_json
@@ -21,10 +23,29 @@ MARKER, STARTED = 'done.json', 'started.json'
 def content_hash(content: Any) -> str:
     """Return the SHA-256 of nested dicts, lists and plain values.
 
-    The order of dict keys does not matter; tuples equal lists.
+    The order of dict keys does not matter; tuples equal lists. Classes and
+    functions count by their names.
+
+    Raises:
+        ValueError: If a value is none of these, and would have another hash
+            in another process.
     """
-    text = json.dumps(content, sort_keys=True, default=repr)
+    text = json.dumps(content, sort_keys=True, default=_name)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _name(value: Any) -> str:
+    """Return a text for what JSON has none for, the same in all processes."""
+    if isinstance(value, FunctionType):
+        return f'<function {value.__module__}.{value.__qualname__}>'
+    text = repr(value)
+    if re.search(' at 0x[0-9a-fA-F]+', text):
+        raise ValueError(
+            f'{text} in a config: an object that has no name could not be '
+            'told from another one when work is resumed. Write its config, '
+            'dict(type=...), instead.'
+        )
+    return text
 
 
 def read_marker(

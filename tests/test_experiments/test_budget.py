@@ -79,7 +79,7 @@ def test_a_restart_is_where_the_stage_begins(
 def test_a_restart_needs_two_epochs_and_a_stage_before() -> None:
     with pytest.raises(ValueError, match='at least 2 epochs, got 1'):
         restart_periods(1, 1.0, 2.0)
-    with pytest.raises(ValueError, match='another stage before'):
+    with pytest.raises(ValueError, match='with others before it'):
         restart_periods(4, 0.0, 2.0)
 
 

@@ -96,6 +96,13 @@ def test_arms_come_after_what_they_depend_on(source: Path) -> None:
         ({'later_comparisons': [('last', 'soft')]}, 'more than once'),
         ({'later_comparisons': 'last'}, '`later_comparisons` must be a list'),
         ({'arms.a-b': dict(config='a.py')}, "an arm's name is letters"),
+        ({'cfg_options': ['a=1']}, "`cfg_options` must be a dict.*'a=1'"),
+        ({'arms.soft.needs': ['t']}, '`arms.soft.needs` must be a dict'),
+        (
+            {'arms.soft.cfg_options': ['a=1']},
+            '`arms.soft.cfg_options` must be a dict',
+        ),
+        ({'regime': ['last']}, '`regime` must be a dict'),
         ({'arms.soft.config': None}, '`arms.soft.config` must be a string'),
     ],
 )

@@ -69,6 +69,19 @@ def test_data_are_read_once_for_all_that_train_on_them() -> None:
     assert len({cost.per_image for cost in costs}) == 3
 
 
+def test_a_schedule_costs_the_same_wherever_it_is_named() -> None:
+    student = Config.fromfile(DIGITS / 'reducenet8-w16-e4_digits_student.py')
+    fading = dict(type='ScalerScheduleHook')
+    custom, default = copy.deepcopy(student), copy.deepcopy(student)
+    custom.custom_hooks.append(fading)
+    default.default_hooks.fading = fading
+    meter = Meter()
+    alone, *costs = (
+        meter.measure(cfg)[0].per_image for cfg in (student, default, custom)
+    )
+    assert costs[0] == costs[1] > alone
+
+
 def test_data_that_are_shared_stay_as_they_were_read() -> None:
     cfg = training(1)
     data = read_training_data(cfg)

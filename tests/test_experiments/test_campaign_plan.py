@@ -247,6 +247,28 @@ def test_arms_of_a_seed_see_the_data_in_the_same_order(
             },
             "arms.matched .*checkpoint.out_dir='elsewhere'",
         ),
+        (
+            {'arms.restart.restart_after': 'soft'},
+            'arms.restart .*`restart_after` an arm that costs more',
+        ),
+        # What has been measured before, for an arm that is alike:
+        (
+            {'arms.doubled.cfg_options': {'test_evaluator.type': 'Acuracy'}},
+            "arms.doubled .*'Acuracy'.*Did you mean 'Accuracy'",
+        ),
+        (
+            {
+                'arms.doubled.cfg_options': {
+                    'default_hooks.checkpoint.save_best': 'acc'
+                }
+            },
+            "arms.doubled .*save_best='acc'",
+        ),
+        (
+            {'arms.doubled.cfg_options': {'test_cfg': None}},
+            'arms.doubled .*does not set test_cfg',
+        ),
+        ({'metric': 'accuracy/top_1'}, "`metric`='accuracy/top_1'"),
     ],
 )
 def test_an_arm_that_cannot_be_planned_is_named(
@@ -254,6 +276,16 @@ def test_an_arm_that_cannot_be_planned_is_named(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         plan_arms(read_campaign(plan.source, options))
+
+
+def test_what_is_not_tested_needs_no_test_set(plan: SimpleNamespace) -> None:
+    keys = ('test_dataloader', 'test_cfg', 'test_evaluator')
+    options = {'cfg_options': dict.fromkeys(keys)}
+    campaign = read_campaign(plan.source, options)
+    with pytest.raises(ValueError, match='does not set test_dataloader'):
+        plan_arms(campaign)
+    planned = plan_arms(campaign, tested=False)
+    assert planned['soft'].cost == plan.arms['soft'].cost
 
 
 def record(cell: Cell, status: str = 'finished') -> dict[str, Any]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from reducenet_mm.datasets.holdout import holdout_split
 from reducenet_mm.experiments.records import (
     content_hash,
     read_marker,
@@ -19,6 +22,17 @@ def test_a_hash_depends_on_every_value_but_not_on_key_order() -> None:
     assert one != content_hash(dict(a=1, b=[2, [3, 0]]))
     assert one != content_hash(dict(a='1', b=[2, [3, None]]))
     assert len(one) == 64
+
+
+def test_a_function_counts_by_its_name() -> None:
+    """As in ``dict(type=holdout_split)``; its address is another each time."""
+    text = '<function reducenet_mm.datasets.holdout.holdout_split>'
+    assert content_hash(dict(type=holdout_split)) == content_hash(
+        dict(type=text)
+    )
+    assert content_hash(dict(type=Path)) == content_hash(dict(type=repr(Path)))
+    with pytest.raises(ValueError, match=r'<object object at 0x\w+> in a con'):
+        content_hash(dict(sampler=object()))
 
 
 def test_a_marker_is_read_only_for_its_own_hash(tmp_path: Path) -> None:

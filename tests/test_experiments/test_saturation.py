@@ -155,6 +155,9 @@ def test_a_stage_is_saved_where_it_is_validated() -> None:
     masked = stage(default_hooks=dict(mask=dict(type='LearnedMaskHook')))
     with pytest.raises(ValueError, match='until.patience`=4 with a hook that'):
         until.stage_options(masked, 'acc')
+    stop = dict(type='mmrazor.StopDistillHook', stop_epoch=1)
+    with pytest.raises(ValueError, match='=4 with a StopDistillHook'):
+        until.stage_options(stage(custom_hooks=[stop]), 'acc')
 
 
 @pytest.mark.parametrize(

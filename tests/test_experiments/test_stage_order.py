@@ -224,6 +224,9 @@ def test_hooks_and_metrics_are_checked_before_anything_is_trained() -> None:
     assert roles == ['teacher', 'student', 'teacher', 'student']
     with pytest.raises(ValueError, match=r'big \(.*accuracy/top_1'):
         check(BIG, FIRST, metric='accuracy/top_1')
+    untested = {'test_evaluator': None}
+    with pytest.raises(ValueError, match=r'first \(.*set test_evaluator'):
+        check(BIG, ('first', STUDENT, untested))
     awaited = {'default_hooks.checkpoint.save_best': 'accuracy/top9'}
     with pytest.raises(ValueError, match=r'first \(.*accuracy/top9'):
         check(BIG, ('first', STUDENT, awaited))

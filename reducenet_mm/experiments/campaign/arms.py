@@ -12,7 +12,7 @@ from typing import Any
 
 from reducenet_mm.plain_numbers import checked_int, is_number
 
-from ..checks import check_entry, checked_config, flatten
+from ..checks import check_entry, checked_config, read_options
 from .taken import Files, taken_options
 
 ARM_KEYS = {
@@ -107,9 +107,9 @@ def read_arm(
         )
     config = checked_config(where, item, source, 'campaign')
     taken = taken_options(where, item['config'], item.get('take', {}), files)
-    own = flatten(item.get('cfg_options') or {})
+    own = read_options(f'{where}.cfg_options', item.get('cfg_options'))
     options = {**taken, **common, **own}
-    needs = flatten(item.get('needs') or {})
+    needs = read_options(f'{where}.needs', item.get('needs'))
     decided = sorted((SET_BY_CAMPAIGN | set(needs)) & set(options))
     if decided:
         raise ValueError(

@@ -12,7 +12,7 @@ from typing import Any
 from reducenet_mm.engine.launch import read_config
 from reducenet_mm.plain_numbers import checked_int
 
-from ..checks import check_keys, flatten
+from ..checks import check_entry, check_keys, read_options
 from .arms import Arm, in_order, read_arm
 from .taken import Files
 
@@ -83,7 +83,7 @@ def read_campaign(
     content = read_config(str(path), options).to_dict()
     source = Path(path)
     check_keys('the campaign config', content, CAMPAIGN_KEYS)
-    common = flatten(content.get('cfg_options') or {})
+    common = read_options('cfg_options', content.get('cfg_options'))
     raw = content.get('arms')
     if not isinstance(raw, Mapping) or not raw:
         raise ValueError(
@@ -118,11 +118,9 @@ def _check_arm(where: str, name: Any, arms: Mapping[str, Arm]) -> None:
         )
 
 
-def _regime(
-    value: Mapping[str, Any], arms: Mapping[str, Arm]
-) -> dict[str, str]:
+def _regime(value: Any, arms: Mapping[str, Arm]) -> dict[str, str]:
+    check_entry('regime', value, REGIME_KEYS)
     regime = dict(value)
-    check_keys('`regime`', regime, REGIME_KEYS)
     for key, name in regime.items():
         _check_arm(f'regime.{key}', name, arms)
     if regime and 'control' not in regime:

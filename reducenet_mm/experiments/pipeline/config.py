@@ -12,7 +12,7 @@ from typing import Any
 from reducenet_mm.engine.launch import read_config
 from reducenet_mm.plain_numbers import checked_int
 
-from ..checks import check_entry, check_keys, checked_config, flatten
+from ..checks import check_entry, check_keys, checked_config, read_options
 from .saturation import Until
 
 PIPELINE_KEYS = {
@@ -102,7 +102,7 @@ def read_pipeline(
         )
     content = read_config(str(source), options).to_dict()
     check_keys('the pipeline config', content, PIPELINE_KEYS)
-    common = _options('cfg_options', content)
+    common = read_options('cfg_options', content.get('cfg_options'))
     stages = _entries(source, 'stages', content, STAGE_KEYS, common)
     controls = _entries(source, 'controls', content, CONTROL_KEYS, common)
     _check_names(stages, controls)
@@ -114,17 +114,6 @@ def read_pipeline(
         metric=str(content.get('metric', 'accuracy/top1')),
         until=Until.from_config(content.get('until')),
     )
-
-
-def _options(key: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Read training options; ``key`` is for the error."""
-    given = content.get('cfg_options') or {}
-    if not isinstance(given, Mapping):
-        raise ValueError(
-            f'`{key}` must be a dict of training options by dotted key, got '
-            f'{given!r}.'
-        )
-    return flatten(given)
 
 
 def _entries(
@@ -162,7 +151,10 @@ def _entry(
             f"'_', '-' and '.', got {name!r}."
         )
     config = checked_config(where, item, source, 'pipeline')
-    options = {**common, **_options(f'{where}.cfg_options', item)}
+    options = {
+        **common,
+        **read_options(f'{where}.cfg_options', item.get('cfg_options')),
+    }
     taken = sorted(SET_BY_PIPELINE & set(options))
     if taken:
         raise ValueError(
