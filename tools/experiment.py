@@ -22,6 +22,7 @@ from reducenet_mm.experiments.campaign.crew import Settings, start_server
 from reducenet_mm.experiments.campaign.ledger import RESULTS, Ledger
 from reducenet_mm.experiments.campaign.plan import plan_arms, plan_cells
 from reducenet_mm.experiments.processes import WorkDirBusy
+from reducenet_mm.files import check_folder
 from reducenet_mm.plain_numbers import checked_int
 
 INTERRUPTED = 130
@@ -100,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with usage_errors('experiment.py'):
             campaign = read_campaign(args.config, args.cfg_options)
             work_dir = Path(args.work_dir or f'work_dirs/{campaign.name}')
+            check_folder(work_dir)
             checked_int('--processes', args.processes, 1)
             settings = Settings(
                 campaign.metric,

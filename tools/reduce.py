@@ -17,6 +17,7 @@ from reducenet_mm.experiments.pipeline.pipeline import run_pipeline
 from reducenet_mm.experiments.pipeline.plan import plan_runs
 from reducenet_mm.experiments.processes import RunFailed, WorkDirBusy
 from reducenet_mm.export import ParityError
+from reducenet_mm.files import check_folder
 
 INTERRUPTED = 130
 
@@ -59,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         with usage_errors('reduce.py'):
             pipeline = read_pipeline(args.config, args.cfg_options)
+            check_folder(work_dir)
             runs = plan_runs(pipeline, work_dir)
         run_pipeline(pipeline, runs, work_dir, Path(__file__).parent)
     except (ParityError, RunFailed, WorkDirBusy) as error:

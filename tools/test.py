@@ -25,7 +25,7 @@ from reducenet_mm.datasets.wrapped import innermost
 from reducenet_mm.engine import launch, network_choice, preflight
 from reducenet_mm.engine.hooks.runner_facts import unwrapped_model
 from reducenet_mm.engine.toolbox import CLASSIFIERS, scope_of
-from reducenet_mm.files import write_atomically
+from reducenet_mm.files import check_file, write_atomically
 
 LOADERS = ('test_dataloader',)
 SECTIONS = ('test_dataloader', 'test_cfg', 'test_evaluator')
@@ -105,7 +105,13 @@ def out_item(args: argparse.Namespace) -> str:
 
 
 def check_out(path: str, item: str) -> None:
-    """Raise ``ValueError`` unless ``item`` can be written to ``path``."""
+    """Raise unless ``item`` can be written to ``path``.
+
+    Raises:
+        ValueError: If its name does not end in a known format.
+        OSError: If no file can be written there.
+    """
+    check_file(path)
     suffixes = METRIC_SUFFIXES if item == 'metrics' else PREDICTION_SUFFIXES
     if not path.endswith(suffixes):
         raise ValueError(

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from mmpretrain.models import ResNet_CIFAR
 from mmpretrain.registry import DATASETS
 from torch import Tensor, nn
 
@@ -21,8 +22,6 @@ from reducenet_mm.datasets.wrapped import innermost
 from reducenet_mm.engine.preflight.data_paths import downloads
 from reducenet_mm.engine.preflight.model_keys import resolve
 from reducenet_mm.engine.toolbox import CLASSIFIERS, scope_of
-
-from .student_backbone import StudentResNet_CIFAR
 
 MISSING_DATA = (AssertionError, OSError, RuntimeError)
 """What data sets raise where their files are not there."""
@@ -187,9 +186,7 @@ class ImageSource:
     def _shape(self, real: Tensor | None) -> tuple[int, ...]:
         if real is not None:
             return (self._compared, *real.shape[1:])
-        side = (
-            32 if isinstance(self.model.backbone, StudentResNet_CIFAR) else 224
-        )
+        side = 32 if isinstance(self.model.backbone, ResNet_CIFAR) else 224
         convs = (m for m in self.model.modules() if isinstance(m, nn.Conv2d))
         return (self._compared, next(convs).in_channels, side, side)
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmengine.analysis import get_model_complexity_info
 from mmengine.config import Config
+from mmpretrain.datasets.transforms import RandomResizedCrop
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -296,8 +297,16 @@ def test_a_random_resized_crop_says_the_shape_too() -> None:
         dict(type='RandomResizedCrop', scale=(20, 20)),
         dict(type='PackInputs'),
     ]
-    cfg = Config(dict(train_dataloader=dict(dataset=dict(pipeline=pipeline))))
-    assert input_shape(cfg, nn.Conv2d(3, 1, 1)) == (3, 20, 20)
+    for kind in (
+        'RandomResizedCrop',
+        'mmpretrain.RandomResizedCrop',
+        RandomResizedCrop,
+    ):
+        pipeline[1]['type'] = kind
+        cfg = Config(
+            dict(train_dataloader=dict(dataset=dict(pipeline=pipeline)))
+        )
+        assert input_shape(cfg, nn.Conv2d(3, 1, 1)) == (3, 20, 20)
 
 
 @pytest.mark.parametrize(

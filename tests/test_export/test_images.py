@@ -286,6 +286,17 @@ def test_an_empty_set_and_an_absent_loader_are_missing_too(
         assert list(source.to_compare()) == ['random']
 
 
+@pytest.mark.parametrize(('kind', 'side'), [('_CIFAR', 32), ('', 224)])
+def test_without_data_the_layout_says_how_big_an_image_is(
+    cfg: Config, kind: str, side: int
+) -> None:
+    cfg.val_dataloader = None
+    network = nn.Module()
+    network.backbone = MODELS.build(dict(type=f'ResNet{kind}', depth=18))
+    images = ImageSource(cfg, network).to_compare()
+    assert images['random'].shape[1:] == (3, side, side)
+
+
 @pytest.mark.parametrize('wrapped', [False, True])
 @pytest.mark.parametrize(
     ('change', 'what'),

@@ -44,3 +44,25 @@ def test_wrong_input_is_one_line_and_nothing_is_written(
     assert error.startswith('experiment.py: error: ')
     assert message in error
     assert not work_dir.exists()
+
+
+@pytest.mark.parametrize('tool', ['experiment', 'reduce'])
+def test_a_work_dir_that_is_a_file_is_refused_before_any_plan(
+    tool: str, tmp_path: Path, load_tool: Any, capsys: Any
+) -> None:
+    config = tmp_path / 'tiny.py'
+    one = f"dict(name='a', config='{DIGITS}/plain8-w16_digits.py')"
+    text = {
+        'reduce': f'stages = [{one}]\n',
+        'experiment': 'seeds = [0]\n'
+        f"arms = dict(a=dict(config='{DIGITS}/plain8-w16_digits.py'))\n",
+    }
+    config.write_text(text[tool])
+    with pytest.raises(SystemExit) as caught:
+        load_tool(tool).main([str(config), '--work-dir', str(config)])
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert said == (
+        f'{tool}.py: error: {str(config)!r} is a file; give a folder to '
+        'write to.\n'
+    )

@@ -200,6 +200,7 @@ def test_predictions_go_to_a_pickle(
             ['--out', 'm.csv', '--out-item', 'metrics'],
             r"--out 'm.csv' .*\.json",
         ),
+        ('teacher', 'teacher', ['--out', f'{__file__}/m.json'], 'is a file; '),
     ],
 )
 def test_what_cannot_be_tested_is_refused(

@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from reducenet_mm.datasets.wrapped import innermost
 from reducenet_mm.engine.preflight import check_config, told_by_layer
+from reducenet_mm.export.plain_data import unscoped
 from reducenet_mm.models.deploy import Deployable
 from reducenet_mm.models.structure import first_stage
 from reducenet_mm.models.supernet import hosts, set_scaler, ungraft
@@ -237,8 +238,14 @@ def _crop_size(cfg: Config, split: str) -> Sequence[int] | None:
     dataset = (cfg.get(f'{split}_dataloader') or {}).get('dataset') or {}
     for transform in reversed(innermost(dataset)[0].get('pipeline') or []):
         size = transform.get('crop_size')
-        if transform.get('type') == 'RandomResizedCrop':
+        if _name(transform.get('type')) == 'RandomResizedCrop':
             size = transform.get('scale')
         if size is not None:
             return [size] if isinstance(size, int) else list(size)
     return None
+
+
+def _name(kind: Any) -> str:
+    """Return the name of a type, given as a class or with a scope."""
+    text = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
+    return unscoped(text)
