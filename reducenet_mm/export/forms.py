@@ -12,10 +12,9 @@ from mmengine.config import Config, ConfigDict
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from reducenet_mm.models.backbones.reduce_blocks import absorb_conv_biases
 from reducenet_mm.models.checkpoint_checks import check_state_dict
 from reducenet_mm.models.deploy import deployed_modules
-from reducenet_mm.models.merged_student import check_biases
+from reducenet_mm.models.merged_student import absorb_biases, check_biases
 from reducenet_mm.models.replace import replace_module
 from reducenet_mm.models.supernet import set_scaler, ungraft
 
@@ -93,8 +92,7 @@ def strip(
     plain = MODELS.build(ConfigDict(plain_model_cfg(config)))
     exact = copy.deepcopy(plain).double()
     merged = ungraft(copy.deepcopy(supernet).double()).state_dict()
-    if merged.keys() != exact.state_dict().keys():
-        merged = absorb_conv_biases(merged)
+    merged = absorb_biases(merged, exact)
     check_biases(merged.keys() - exact.state_dict().keys())
     check_state_dict(exact, merged, source)
     exact.load_state_dict(merged)

@@ -11,7 +11,11 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
-from mmpretrain.models.backbones.resnet import BasicBlock, ResNet
+from mmpretrain.models.backbones.resnet import (
+    BasicBlock,
+    Bottleneck,
+    ResNet,
+)
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -22,6 +26,9 @@ from .layers.linear_pair import folded
 from .replace import replace_module
 from .structure import prefix_of
 from .supernet import student_modules
+
+_BLOCK_PAIRS = {f'conv{i}': f'norm{i}_name' for i in (1, 2, 3)}
+"""Convolution of a residual block -> where it says how its norm is called."""
 
 
 class Deployable:
@@ -84,7 +91,7 @@ def deployed_modules(network: nn.Module) -> dict[str, nn.Module]:
 def conv_norm_pairs(network: nn.Module) -> Iterator[tuple[str, str]]:
     """Yield the names of each convolution and of the norm after it.
 
-    Not those of a deep stem, nor of other blocks than basic ones.
+    Of a ResNet's stem, unless it is deep, and of basic and bottleneck blocks.
     """
     for name, module in network.named_modules():
         prefix = prefix_of(name)
@@ -92,9 +99,12 @@ def conv_norm_pairs(network: nn.Module) -> Iterator[tuple[str, str]]:
             if module.deep_stem:
                 continue
             yield f'{prefix}conv1', prefix + module.norm1_name
-        elif isinstance(module, BasicBlock):
-            yield f'{prefix}conv1', prefix + module.norm1_name
-            yield f'{prefix}conv2', prefix + module.norm2_name
+        elif isinstance(module, (BasicBlock, Bottleneck)):
+            for conv, name_of_norm in _BLOCK_PAIRS.items():
+                norm = getattr(module, name_of_norm, '')
+                # What is built on these blocks lacks some of their parts.
+                if hasattr(module, conv) and hasattr(module, norm):
+                    yield f'{prefix}{conv}', f'{prefix}{norm}'
             if module.downsample is not None:
                 last = len(module.downsample) - 1
                 shortcut = f'{prefix}downsample'

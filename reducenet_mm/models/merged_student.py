@@ -9,7 +9,6 @@ from collections.abc import Mapping, Set
 import torch
 from torch import Tensor, nn
 
-from .backbones.reduce_blocks import absorb_conv_biases
 from .checkpoint_views import StateDict, strip_prefix
 from .deploy import conv_norm_pairs
 from .layers import ReduceConv2d, SequentialConv2d
@@ -105,7 +104,40 @@ def check_has_place(architecture: nn.Module) -> None:
     merged = ungraft(copy.deepcopy(architecture)).state_dict()
     new = {f'{name}.bias' for name in convs} - architecture.state_dict().keys()
     if new & merged.keys():
-        check_biases(new & absorb_conv_biases(merged).keys())
+        check_biases(new & absorb_biases(merged, architecture).keys())
+
+
+def absorb_biases(
+    student: Mapping[str, Tensor], plain: nn.Module
+) -> StateDict:
+    """Let the norms of a plain network take over what merging has left.
+
+    Args:
+        student: State dict of an ungrafted student, perhaps with biases of
+            convolutions that have none in ``plain``.
+        plain: The network that is to load it, or the supernet; only read.
+
+    Returns:
+        A new dict of the same function in eval mode, without the biases of
+        convolutions that a norm is known to follow.
+
+    Raises:
+        ValueError: If that norm has no running statistics.
+    """
+    own, absorbed = plain.state_dict().keys(), dict(student)
+    for conv, norm in conv_norm_pairs(plain):
+        key, mean = f'{conv}.bias', f'{norm}.running_mean'
+        if key in own or key not in student:
+            continue
+        if mean not in student:
+            raise ValueError(
+                f'`{key}` comes from a norm that was merged, and there is '
+                f'no `{mean}` to absorb it: with norms that have no running '
+                'statistics (backbone.norm_cfg), leave norms out of what '
+                'merges (inner_norm, and inner_norm and outer_norm of lora).'
+            )
+        absorbed[mean] = absorb_bias(absorbed.pop(key), absorbed[mean])
+    return absorbed
 
 
 def _merge_lora(

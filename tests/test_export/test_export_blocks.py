@@ -122,6 +122,6 @@ def test_what_no_norm_can_absorb_is_refused(
     model_cfg = classifier_cfg(lora=lora, norm_cfg=norm_cfg)
     model = build(model_cfg)
     path = save(tmp_path / 'epoch_1.pth', model.state_dict())
-    with pytest.raises(ValueError, match='bn1.running_mean.*absorb'):
+    with pytest.raises(ValueError, match='gn1.running_mean.*absorb'):
         export_student(Config(dict(model=model_cfg)), path, tmp_path / 'out')
     assert not (tmp_path / 'out').exists()

@@ -21,9 +21,9 @@ from reducenet_mm.models import (
 )
 from reducenet_mm.models.backbones.reduce_blocks import (
     BLOCKS,
-    absorb_conv_biases,
 )
 from reducenet_mm.models.layers import Gated, Replaceable
+from reducenet_mm.models.merged_student import absorb_biases
 from reducenet_mm.models.supernet import hosts, is_branch_key, student_norms
 from tests.test_models.blocks import EXACT, VARIANTS, build, images
 
@@ -96,7 +96,7 @@ def test_the_student_is_exactly_a_plain_network(name, depth):
     torch.testing.assert_close(bare(x)[0], student, **EXACT)
 
     plain = plain_like(net).eval()
-    state = absorb_conv_biases(bare.state_dict())
+    state = absorb_biases(bare.state_dict(), plain)
     plain.load_state_dict(state, strict=True)
     torch.testing.assert_close(plain(x)[0], student, **EXACT)
     assert [p.shape for p in plain.parameters()] == [
@@ -118,7 +118,7 @@ def test_a_bias_that_is_not_absorbed_is_seen(name):
     set_scaler(net, 0.0)
     state = ungraft(copy.deepcopy(net)).state_dict()
     plain = plain_like(net).eval()
-    plain.load_state_dict(absorb_conv_biases(state))
+    plain.load_state_dict(absorb_biases(state, plain))
     torch.testing.assert_close(plain(x)[0], net(x)[0], **EXACT)
     dropped = {k: v for k, v in state.items() if 'conv1.bias' not in k}
     assert len(dropped) == len(state) - 3
@@ -127,9 +127,11 @@ def test_a_bias_that_is_not_absorbed_is_seen(name):
 
 
 def test_a_norm_without_statistics_cannot_absorb():
-    state = {'layer1.0.conv1.bias': torch.ones(4), 'layer1.0.gn1.bias': 0}
-    with pytest.raises(ValueError, match='no `layer1.0.bn1.running_mean`'):
-        absorb_conv_biases(state)
+    norm_cfg = dict(type='GN', num_groups=2)
+    plain = PlainResNet(8, base_channels=4, norm_cfg=norm_cfg)
+    state = {**plain.state_dict(), 'layer1.0.conv1.bias': torch.ones(4)}
+    with pytest.raises(ValueError, match='no `layer1.0.gn1.running_mean`'):
+        absorb_biases(state, plain)
 
 
 @pytest.mark.parametrize('name', ['parallel', 'sequential', 'merged'])
@@ -150,7 +152,7 @@ def test_groupnorm_students_without_inner_norms_are_plain_too(name):
         out_act=False,
     ).double()
     bare = ungraft(copy.deepcopy(net))
-    plain.load_state_dict(absorb_conv_biases(bare.state_dict()))
+    plain.load_state_dict(absorb_biases(bare.state_dict(), plain))
     torch.testing.assert_close(plain(x)[0], net(x)[0], **EXACT)
 
 

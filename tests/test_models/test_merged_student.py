@@ -11,9 +11,12 @@ from mmpretrain.registry import MODELS
 from torch import nn
 
 from reducenet_mm import graft, set_scaler, ungraft
-from reducenet_mm.models.backbones.reduce_blocks import absorb_conv_biases
 from reducenet_mm.models.layers.lora import WeightLora
-from reducenet_mm.models.merged_student import merge_student
+from reducenet_mm.models.merged_student import (
+    absorb_biases,
+    check_has_place,
+    merge_student,
+)
 from reducenet_mm.models.supernet import (
     is_branch_key,
     is_lora_key,
@@ -140,7 +143,7 @@ def test_a_trained_pair_becomes_the_new_conv(name, inner_norm):
     for key, value in teacher.items():  # the teacher keeps its own pair
         assert torch.equal(target.state_dict()[key], value), key
 
-    plain = absorb_conv_biases(ungraft(copy.deepcopy(net)).state_dict())
+    plain = absorb_biases(ungraft(copy.deepcopy(net)).state_dict(), net)
     target = build_net(name, inner_norm=inner_norm)
     torch.testing.assert_close(
         load(target, merge_student(target, plain))(x)[0], net(x)[0], **EXACT
@@ -165,6 +168,33 @@ def test_a_backbone_with_a_deep_stem_takes_one_too():
     assert (target(x)[0] - wanted).abs().max() > 1e-3
     load(target, merge_student(target, student))
     torch.testing.assert_close(target(x)[0], wanted, **EXACT)
+
+
+@pytest.mark.parametrize('convs', ['conv1', 'conv2'])
+@pytest.mark.parametrize('depth', [18, 50])
+def test_the_norm_after_any_conv_of_a_block_takes_its_bias(depth, convs):
+    stock = dict(type='mmpretrain.ResNet', depth=depth)
+    stock.update(stem_channels=4, base_channels=4)
+    graft = dict(type='GraftedBackbone', targets=[rf'layer\d\.0\.{convs}'])
+    lora = dict(kind='kxk_1x1', inner_norm=True, outer_norm=True)
+    net = MODELS.build(dict(graft, backbone=stock, lora=lora)).double()
+    check_has_place(net)
+    for name, parameter in randomise_norms(net).named_parameters():
+        if is_lora_key(name) and 'norm' not in name:
+            nn.init.normal_(parameter, std=0.3)
+    set_scaler(net, 0.0)
+    plain = MODELS.build(stock).double()
+    target = MODELS.build(dict(graft, backbone=stock)).double()
+    for one in (net, plain, target):
+        one.eval()  # returns None
+    x = torch.randn(2, 3, 32, 32, dtype=torch.double)
+    bare = ungraft(copy.deepcopy(net)).state_dict()
+    assert bare.keys() > plain.state_dict().keys()
+    plain.load_state_dict(absorb_biases(bare, plain))
+    torch.testing.assert_close(plain(x)[0], net(x)[0], **EXACT)
+    student = {k: v for k, v in net.state_dict().items() if 'expand' not in k}
+    load(target, merge_student(target, student))
+    torch.testing.assert_close(target(x)[0], net(x)[0], **EXACT)
 
 
 def test_no_random_number_is_drawn():

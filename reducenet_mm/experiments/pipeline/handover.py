@@ -9,6 +9,7 @@ from typing import Any
 
 from reducenet_mm.engine.preflight import no_side_effects
 from reducenet_mm.export import export_student
+from reducenet_mm.export.forms import WEIGHTS
 
 from ..processes import RunFailed
 from ..records import content_hash, read_marker, write_marker
@@ -17,7 +18,6 @@ from .progress import Display
 from .runs import Finished
 from .stage_order import takes_merged
 
-FILES = ('student.pth', 'student.py')
 EXPORTED = 'export.json'
 
 
@@ -87,4 +87,4 @@ def as_start(
         return student
     folder = work_dir / 'merged' / student.run.name
     export_once(student, folder, display)
-    return replace(student, checkpoint=folder / FILES[0])
+    return replace(student, checkpoint=folder / WEIGHTS)

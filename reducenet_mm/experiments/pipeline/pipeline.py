@@ -14,6 +14,8 @@ from rich.console import Console
 from torch import nn
 
 from reducenet_mm.engine.preflight import check_config, read_weights
+from reducenet_mm.export.forms import WEIGHTS
+from reducenet_mm.export.plain_config import CONFIG_FILE
 
 from ..benchmarks.latency import BATCH_SIZES, conditions, measure_latency
 from ..processes import RunFailed, exclusive
@@ -120,8 +122,8 @@ def _candidates(
                 )
             )
         elif one is shipped:
-            config = exported / 'student.py'
-            weights = exported / 'student.pth'
+            config = exported / CONFIG_FILE
+            weights = exported / WEIGHTS
             cfg = Config.fromfile(config)
             candidates.append(Candidate(run.name, config, {}, cfg, weights))
     return candidates

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmpretrain.models.backbones.resnet import BasicBlock
-from torch import Tensor, nn
+from torch import nn
 
 from ..layers import (
     Host,
@@ -21,7 +21,6 @@ from ..layers import (
     SequentialConv2d,
     SequentialPair,
 )
-from ..layers.merge import absorb_bias
 from ..layers.sequential import STUDENT_CONVS
 from .parallel_block import ParallelBlock
 from .plain_block import PlainBlock
@@ -158,35 +157,3 @@ def _blocks_with(setting: str) -> str:
     """Name the blocks that can have a setting."""
     names = [repr(k) for k, one in BLOCKS.items() if getattr(one, setting)]
     return ' or '.join(names)
-
-
-def absorb_conv_biases(
-    state_dict: Mapping[str, Tensor],
-) -> dict[str, Tensor]:
-    """Let the norms of an ungrafted student take over what merging left.
-
-    Args:
-        state_dict: That of a student, with or without biases of the first
-            convolutions (``*.conv1.bias``).
-
-    Returns:
-        A new dict, without those keys, of the same function in eval mode.
-
-    Raises:
-        ValueError: If no norm with running statistics follows.
-    """
-    absorbed = dict(state_dict)
-    for key in state_dict:
-        block, found, _ = key.partition('.conv1.bias')
-        if not found:
-            continue
-        mean = f'{block}.bn1.running_mean'
-        if mean not in absorbed:
-            raise ValueError(
-                f'`{key}` comes from a norm that was merged, and there is '
-                f'no `{mean}` to absorb it: with norms that have no running '
-                'statistics (backbone.norm_cfg), leave norms out of what '
-                'merges (inner_norm, and inner_norm and outer_norm of lora).'
-            )
-        absorbed[mean] = absorb_bias(absorbed.pop(key), absorbed[mean])
-    return absorbed
