@@ -80,8 +80,10 @@ class NetworkSize:
     """What a network costs when it is used.
 
     Attributes:
-        params: Number of its parameters.
-        multiply_adds: Of one image, in convolutions and linear layers.
+        params: Number of its parameters, those included that its output does
+            not depend on (a teacher's new convolutions for the student),
+            unlike in ``benchmarks.complexity``.
+        multiply_adds: Of one image alone, in convolutions and linear layers.
     """
 
     params: int
