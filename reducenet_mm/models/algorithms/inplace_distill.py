@@ -205,11 +205,12 @@ class InplaceDistill(SharedSupernet):
         students = {'student': partial(self._call, STUDENT, {}, batch)}
         for i, scaler in enumerate(self.sandwich_scalers()):
             students[f'sandwich_{i}'] = partial(self._between, scaler, batch)
-        if self.distiller is None or self.distillation_stopped:
+        distiller = self.active_distiller()
+        if distiller is None:
             own = {name: student() for name, student in students.items()}
             own['distill'] = idle_distiller_losses(self.distiller)
             return {**self._teachers(teacher()), **_named(own)}
-        return self._distill(self.distiller, teacher, students)
+        return self._distill(distiller, teacher, students)
 
     def _distill(
         self,

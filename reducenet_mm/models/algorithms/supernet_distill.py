@@ -8,6 +8,7 @@ DDP there) and loads in ``init_weights``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 from mmengine.logging import print_log
@@ -274,21 +275,20 @@ class SupernetDistill(SharedSupernet):
         self.check_ready()
         for reason in self.missing_hooks().values():
             raise RuntimeError(reason)
-        if self.distiller is None or self.distillation_stopped:
-            losses = self.architecture(inputs, data_samples, mode='loss')
-            distill_losses = idle_distiller_losses(self.distiller)
+        student = partial(self.architecture, inputs, data_samples, mode='loss')
+        distiller = self.active_distiller()
+        if distiller is None:
+            losses = student()
+            distilled = idle_distiller_losses(self.distiller)
         else:
-            losses, distill_losses = compute_losses(
-                self.distiller,
-                lambda: self.teacher(inputs, data_samples),
-                lambda: self.architecture(inputs, data_samples, mode='loss'),
-            )
+            teacher = partial(self.teacher, inputs, data_samples)
+            losses, distilled = compute_losses(distiller, teacher, student)
         losses.update(
             idle_branch_losses(self.architecture, self.trained_branches)
         )
         return {
             **add_prefix(losses, 'student'),
-            **add_prefix(distill_losses, 'distill'),
+            **add_prefix(distilled, 'distill'),
         }
 
     def train(self, mode: bool = True) -> SupernetDistill:
