@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
+from mmengine.registry import METRICS
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 
@@ -127,6 +129,50 @@ def test_both_networks_are_measured_in_every_validation(whole):
     assert len(values) > 1  # it moves
     assert any(
         r['teacher/accuracy/top1'] != r['accuracy/top1'] for r in measured
+    )
+
+
+@METRICS.register_module()
+class CountImages(BaseMetric):
+    """How many answers there were; ``collect_results`` drops some."""
+
+    count = 0
+
+    def process(self, data_batch, data_samples):
+        self.count += len(data_samples)
+        self.results += data_samples
+
+    def compute_metrics(self, results):
+        count, self.count = self.count, 0
+        return dict(images=count)
+
+
+BOTH = dict(AVERAGED[1], evaluate_on_ema=True, evaluate_on_origin=True)
+
+
+@pytest.mark.parametrize(
+    'hooks',
+    [[AVERAGED[0], BOTH], [BOTH, AVERAGED[0]]],
+    ids=['before', 'after'],
+)
+def test_beside_the_average_the_origin_is_validated_too(
+    whole, tmp_path, hooks
+):
+    """MMPretrain's hook does so inside of its ``after_val_epoch``."""
+    metrics = [whole.cfg.val_evaluator, dict(type='CountImages')]
+    options = {'val_evaluator': metrics, 'model.ramp': 0.75}
+    runner = run(tmp_path, custom_hooks=hooks, **options)
+    images = len(runner.val_dataloader.dataset)
+    measured = [row for row in rows(tmp_path) if 'accuracy/top1' in row]
+    expected = [r for r in rows(whole.work_dir) if 'accuracy/top1' in r]
+    assert len(measured) == len(expected) == EPOCHS
+    for row, alone in zip(measured, expected, strict=True):
+        for key in ('images', 'images_origin', 'teacher/images'):
+            assert row[key] == images
+        for key in ('accuracy/top1', 'teacher/accuracy/top1'):
+            assert row[key] == alone[key]
+    assert any(
+        r['accuracy/top1_origin'] != r['accuracy/top1'] for r in measured
     )
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import Evaluator
-from mmengine.optim import OptimWrapper
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch.optim import SGD
 
 from reducenet_mm.datasets import SeededSampler
 from reducenet_mm.engine import preflight
+from reducenet_mm.engine.optimizers import TrainableOptimWrapperConstructor
 
 DIGITS = Path(__file__).parents[2] / 'configs/reducenet/digits'
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -160,3 +161,66 @@ def test_what_only_evaluates_is_told_to_leave_seeds_out() -> None:
     cfg.val_dataloader.dataset.pipeline.insert(0, dict(type='SeedSample'))
     with pytest.raises(ValueError, match=r'hand them on\. Leave SeedSample'):
         check(cfg)
+
+
+def optimizing(**options: Any) -> Config:
+    cfg = config()
+    cfg.optim_wrapper.update(options)
+    return cfg
+
+
+@pytest.mark.parametrize(
+    'constructor',
+    [
+        None,
+        'DefaultOptimWrapperConstructor',
+        'mmpretrain.LearningRateDecayOptimWrapperConstructor',
+        DefaultOptimWrapperConstructor,
+    ],
+)
+def test_roles_that_no_constructor_reads_are_refused(constructor: Any) -> None:
+    options = {} if constructor is None else dict(constructor=constructor)
+    roles = dict(classifier=0.1)
+    cfg = optimizing(paramwise_cfg=dict(roles=roles), **options)
+    with pytest.raises(ValueError) as error:
+        check(cfg)
+    message = str(error.value)
+    assert f'optim_wrapper.paramwise_cfg.roles={roles}' in message
+    name = constructor or 'DefaultOptimWrapperConstructor'
+    assert f'optim_wrapper.constructor={name!r}. Set' in message
+    check(cfg, ('test_dataloader',))  # it does not optimize
+    cfg.optim_wrapper.constructor = 'TrainableOptimWrapperConstructor'
+    check(cfg)
+
+
+def test_a_typo_beside_roles_is_named() -> None:
+    cfg = optimizing(
+        constructor='TrainableOptimWrapperConstructor',
+        paramwise_cfg=dict(role=dict(classifier=0.1)),
+    )
+    with pytest.raises(ValueError, match="cfg.role=.* you mean 'roles'"):
+        check(cfg)
+    cfg.optim_wrapper.constructor = TrainableOptimWrapperConstructor
+    with pytest.raises(ValueError, match="cfg.role=.* you mean 'roles'"):
+        check(cfg)
+
+
+@pytest.mark.parametrize(
+    'base',
+    [DefaultOptimWrapperConstructor, TrainableOptimWrapperConstructor, object],
+)
+def test_a_constructor_of_ones_own_may_read_what_it_likes(base: type) -> None:
+    class Own(base):  # type: ignore[misc, valid-type]
+        pass
+
+    check(optimizing(constructor=Own, paramwise_cfg=dict(roles=1, own=2)))
+
+
+def test_keys_of_another_constructor_pass() -> None:
+    check(
+        optimizing(
+            constructor='mmpretrain.LearningRateDecayOptimWrapperConstructor',
+            paramwise_cfg=dict(layer_decay_rate=0.5),
+        )
+    )
+    check(optimizing(paramwise_cfg=None))

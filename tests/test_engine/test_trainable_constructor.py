@@ -1,12 +1,19 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
 """The optimizer constructor: what trains, at which rate."""
 
+import inspect
+import re
+
 import pytest
-from mmengine.optim import build_optim_wrapper
+from mmengine.optim import DefaultOptimWrapperConstructor, build_optim_wrapper
 from mmrazor.registry import MODELS
 from torch import nn
 
 from reducenet_mm.engine.optimizers import TrainableOptimWrapperConstructor
+from reducenet_mm.engine.optimizers.trainable import (
+    PARAMWISE_KEY,
+    check_paramwise_keys,
+)
 from reducenet_mm.models.roles import parameters_by_role
 
 
@@ -122,6 +129,44 @@ def test_bad_roles_are_refused(classifier, roles, error, message):
         param.requires_grad_('downsample' not in name)
     with pytest.raises(error, match=message):
         build(classifier, roles=roles)
+
+
+@pytest.mark.parametrize(
+    ('name', 'hint'),
+    [
+        ('role', "Did you mean 'roles'"),
+        ('norm_decay', "Did you mean 'norm_decay_mult'"),
+        ('layer_decay_rate', 'needs that one in optim_wrapper.constructor'),
+    ],
+)
+def test_keys_without_effect_are_refused(classifier, name, hint):
+    with pytest.raises(ValueError) as error:
+        build(classifier, **{name: 0.5, 'bias_lr_mult': 2.0})
+    assert f'unknown key {PARAMWISE_KEY}.{name}=0.5. ' in str(error.value)
+    assert hint in str(error.value)
+
+
+def test_the_known_keys_are_those_that_mmengine_reads():
+    read = set(
+        re.findall(
+            r"paramwise_cfg\.get\('(\w+)'",
+            inspect.getsource(DefaultOptimWrapperConstructor),
+        )
+    )
+    assert len(read) > 5
+    check_paramwise_keys({**dict.fromkeys(read), 'roles': {}})
+    for name in read:
+        with pytest.raises(ValueError, match=f"Did you mean '{name}'"):
+            check_paramwise_keys({f'{name}s': None})
+
+
+def test_a_subclass_may_read_keys_of_its_own(classifier):
+    class Own(TrainableOptimWrapperConstructor):
+        pass
+
+    cfg = dict(optimizer=dict(type='SGD', lr=0.5))
+    optim = Own(cfg, dict(own=1, roles=dict(classifier=0.1)))(classifier)
+    assert optim.get_lr()['lr'].count(0.05) == 2
 
 
 def test_roles_need_a_learning_rate(classifier):

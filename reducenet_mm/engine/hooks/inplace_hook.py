@@ -33,7 +33,8 @@ class InplaceHook(Hook):
     """
 
     def __init__(self) -> None:
-        self._evaluator: Evaluator | None = None
+        self._evaluator: Evaluator | None = None  # while it validates
+        self._answered = 0  # batches of this validation
 
     def before_train(self, runner: Runner) -> None:
         """Refuse a model that has no use for this hook."""
@@ -80,6 +81,7 @@ class InplaceHook(Hook):
     def before_val_epoch(self, runner: Runner) -> None:
         """Begin a validation of the teacher beside that of the model."""
         self._evaluator = copy.deepcopy(runner.val_loop.evaluator)
+        self._answered = 0
 
     @torch.no_grad()
     def after_val_iter(
@@ -89,9 +91,15 @@ class InplaceHook(Hook):
         data_batch: dict | tuple | Sequence | None = None,
         outputs: Sequence | None = None,
     ) -> None:
-        """Let the teacher answer the same batch."""
+        """Let the teacher answer the same batch, each batch once.
+
+        MMPretrain's ``EMAHook`` with ``evaluate_on_origin`` goes through all
+        of them again, in its ``after_val_epoch``: before or after ours.
+        """
+        if self._evaluator is None or batch_idx != self._answered:
+            return
+        self._answered += 1
         model = unwrapped_model(runner)
-        assert self._evaluator is not None  # before_val_epoch has run
         # Heads write into the samples that they get: not into the student's.
         batch = copy.deepcopy(data_batch)
         data = model.data_preprocessor(batch, False)

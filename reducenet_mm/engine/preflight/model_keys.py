@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib.util
 import inspect
 import textwrap
@@ -23,6 +22,7 @@ from mmpretrain.registry import BATCH_AUGMENTS
 from torch import nn
 
 from reducenet_mm.models.architecture import add_scope
+from reducenet_mm.spelling import did_you_mean
 
 _RESERVED = frozenset({'type', '_scope_', '_delete_'})
 
@@ -127,8 +127,7 @@ def unknown_type(
         return f'{key}.type={name!r}: {package!r} is not installed.'
     with root.switch_scope_and_registry(scope) as registry:
         known = {*registry.module_dict, *root.module_dict}
-    near = difflib.get_close_matches(str(name), known, n=1)
-    hint = f'Did you mean {near[0]!r}? ' if near else ''
+    hint = did_you_mean(str(name), known)
     return (
         f'{key}.type={name!r} is no registered {root.name}, in scope '
         f'{scope!r}. {hint}If it is your own class, import its module with '
@@ -176,8 +175,7 @@ def check_model_keys(nodes: Sequence[Node]) -> None:
 
 
 def _unknown_key(node: Node, name: str, value: Any, known: set[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f'Did you mean {near[0]!r}? ' if near else ''
+    hint = did_you_mean(name, known)
     replaced = getattr(node.target, 'replaced', {}).get(name)
     if replaced is not None:
         hint = f'Instead, {replaced}. '

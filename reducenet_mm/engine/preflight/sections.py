@@ -38,7 +38,12 @@ from mmpretrain.datasets import KFoldDataset, RepeatAugSampler
 from reducenet_mm.datasets import SeedSample
 from reducenet_mm.plain_numbers import checked_int, is_number
 
-from ..toolbox import default_scope
+from ..optimizers.trainable import (
+    ROLES_KEY,
+    TrainableOptimWrapperConstructor,
+    check_paramwise_keys,
+)
+from ..toolbox import TOOLBOXES, default_scope
 from .model_keys import resolve, unknown_type
 
 _OF_PLAIN_INDICES = (DefaultSampler, InfiniteSampler, RepeatAugSampler)
@@ -81,7 +86,8 @@ def check_beside_model(cfg: Config, loaders: Sequence[str]) -> None:
 
     Raises:
         ValueError: If a ``type`` is not registered, a batch or a training
-            has no length, or ``SeedSample`` will not be told any seeds.
+            has no length, ``SeedSample`` will not be told any seeds, or
+            ``paramwise_cfg`` would have no effect.
     """
     for entry in _entries(cfg, loaders):
         kind = entry.value.get('type')
@@ -96,6 +102,7 @@ def check_beside_model(cfg: Config, loaders: Sequence[str]) -> None:
         _check_seeds(cfg, field)
     if 'train_dataloader' in loaders:
         _check_lengths(cfg)
+        _check_paramwise(cfg)
 
 
 def _entries(cfg: Config, loaders: Sequence[str]) -> Iterator[_Entry]:
@@ -192,6 +199,28 @@ def _check_lengths(cfg: Config) -> None:
             'train_cfg.val_interval=0: validation cannot come every 0 '
             'epochs. Set it to 1 or more, or val_cfg, val_dataloader and '
             'val_evaluator to None for a training without validation.'
+        )
+
+
+def _check_paramwise(cfg: Config) -> None:
+    """Refuse learning rates by role that no constructor would read.
+
+    One from neither here nor a toolbox may read keys of its own.
+    """
+    wrapper = _settings(cfg.get('optim_wrapper'))
+    paramwise = _settings(wrapper.get('paramwise_cfg'))
+    name = wrapper.get('constructor', 'DefaultOptimWrapperConstructor')
+    scope = wrapper.get('_scope_', default_scope(cfg))
+    kind = resolve(name, scope, (OPTIM_WRAPPER_CONSTRUCTORS,))
+    package = getattr(kind, '__module__', '').partition('.')[0]
+    if kind is TrainableOptimWrapperConstructor:
+        check_paramwise_keys(paramwise)
+    elif 'roles' in paramwise and package in TOOLBOXES:
+        raise ValueError(
+            f'{ROLES_KEY}={paramwise["roles"]!r} has no effect with '
+            f'optim_wrapper.constructor={name!r}. Set '
+            "optim_wrapper.constructor='TrainableOptimWrapperConstructor', "
+            'or leave roles out.'
         )
 
 

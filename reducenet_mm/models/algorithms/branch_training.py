@@ -7,10 +7,9 @@ optimizer, with the teacher's values in the overlay.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..supernet import is_branch_key, is_lora_key, student_gates
@@ -85,13 +84,3 @@ def changing_branch_names(architecture: nn.Module) -> list[str]:
             if module.training:
                 names += [key for key, _ in module.named_buffers(name)]
     return names
-
-
-def idle_branch_loss(architecture: nn.Module, names: Iterable[str]) -> Tensor:
-    """Return 0, with a zero gradient for each of the parameters ``names``.
-
-    A branch at scaler 0 is not computed, but processes that train together
-    wait for a gradient of all that trains.
-    """
-    sums = [architecture.get_parameter(name).sum() for name in names]
-    return 0.0 * torch.stack(sums).sum()

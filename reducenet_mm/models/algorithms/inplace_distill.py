@@ -21,6 +21,7 @@ from .distiller import (
     record_teacher,
     release_records,
 )
+from .idle_losses import idle_distiller_losses
 from .inplace_settings import (
     check_inplace_architecture,
     check_inplace_settings,
@@ -194,7 +195,9 @@ class InplaceDistill(SharedSupernet):
         Returns:
             ``teacher.<name>``, ``student.<name>``, ``distill.<name>``; for
             the i-th network between them ``sandwich_<i>.<name>`` and
-            ``distill.sandwich_<i>.<name>``. All are weighted.
+            ``distill.sandwich_<i>.<name>``. All are weighted. When a
+            distiller that trains has been stopped, ``distill.loss_idle``,
+            which is 0.
         """
         batch = inputs, data_samples
         overlay = self.teacher_overlay.tensors()
@@ -202,10 +205,12 @@ class InplaceDistill(SharedSupernet):
         students = {'student': partial(self._call, STUDENT, {}, batch)}
         for i, scaler in enumerate(self.sandwich_scalers()):
             students[f'sandwich_{i}'] = partial(self._between, scaler, batch)
-        if self.distiller is None or self.distillation_stopped:
+        distiller = self.active_distiller()
+        if distiller is None:
             own = {name: student() for name, student in students.items()}
+            own['distill'] = idle_distiller_losses(self.distiller)
             return {**self._teachers(teacher()), **_named(own)}
-        return self._distill(self.distiller, teacher, students)
+        return self._distill(distiller, teacher, students)
 
     def _distill(
         self,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..architecture import add_scope, hand_over_preprocessor
 from ..checkpoint_checks import check_resumable
 from ..checkpoint_views import strip_prefix
+from .following import follow_modules
 from .teacher_overlay import TeacherOverlay
 
 
@@ -111,6 +112,17 @@ class SharedSupernet(BaseAlgorithm):
         return self.teacher_overlay.call(
             self.architecture, inputs, data_samples, mode=mode
         )
+
+    def active_distiller(self) -> ConfigurableDistiller | None:
+        """Return the distiller, ready for a step, unless it is stopped.
+
+        Raises:
+            RuntimeError: If a module that it records is gone.
+        """
+        if self.distiller is None or self.distillation_stopped:
+            return None
+        follow_modules(self.distiller, self.architecture)
+        return self.distiller
 
     @property
     def head(self) -> nn.Module:

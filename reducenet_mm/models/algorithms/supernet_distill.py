@@ -8,6 +8,7 @@ DDP there) and loads in ``init_weights``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 from mmengine.logging import print_log
@@ -30,10 +31,10 @@ from ..supernet import (
 from .branch_training import (
     apply_reuse_,
     changing_branch_names,
-    idle_branch_loss,
     needs_schedule,
 )
 from .distiller import build_distiller, compute_losses
+from .idle_losses import idle_branch_losses, idle_distiller_losses
 from .norm_stats import find_moving_norms
 from .settings import (
     NEEDS_RECALIBRATION,
@@ -267,28 +268,27 @@ class SupernetDistill(SharedSupernet):
             data_samples: Its labels.
 
         Returns:
-            ``student.<name>`` and ``distill.<name>``; of ``train_branches``
-            ``student.loss_idle_branches``, which is 0.
+            ``student.<name>`` and ``distill.<name>``; of what trains, but
+            may not be computed, ``student.loss_idle_branches`` and
+            ``distill.loss_idle``, which are 0.
         """
         self.check_ready()
         for reason in self.missing_hooks().values():
             raise RuntimeError(reason)
-        distill_losses: dict[str, Tensor] = {}
-        if self.distiller is None or self.distillation_stopped:
-            losses = self.architecture(inputs, data_samples, mode='loss')
+        student = partial(self.architecture, inputs, data_samples, mode='loss')
+        distiller = self.active_distiller()
+        if distiller is None:
+            losses = student()
+            distilled = idle_distiller_losses(self.distiller)
         else:
-            losses, distill_losses = compute_losses(
-                self.distiller,
-                lambda: self.teacher(inputs, data_samples),
-                lambda: self.architecture(inputs, data_samples, mode='loss'),
-            )
-        if self.trained_branches:
-            losses['loss_idle_branches'] = idle_branch_loss(
-                self.architecture, self.trained_branches
-            )
+            teacher = partial(self.teacher, inputs, data_samples)
+            losses, distilled = compute_losses(distiller, teacher, student)
+        losses.update(
+            idle_branch_losses(self.architecture, self.trained_branches)
+        )
         return {
             **add_prefix(losses, 'student'),
-            **add_prefix(distill_losses, 'distill'),
+            **add_prefix(distilled, 'distill'),
         }
 
     def train(self, mode: bool = True) -> SupernetDistill:
