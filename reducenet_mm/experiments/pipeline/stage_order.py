@@ -12,6 +12,7 @@ from mmengine.config import Config
 
 from reducenet_mm.engine.preflight import (
     check_config,
+    check_forwards,
     check_hooks,
     check_measured,
     check_metric_names,
@@ -125,6 +126,7 @@ def check_as_trained(run: Run, metric: str, follows: bool = False) -> None:
         cfg.model.student_init = 'the best student so far'
     with errors_of(run.name, run.config), no_side_effects():
         model = check_config(cfg, (), init_weights=False)
+        check_forwards(cfg, model)
         check_metric_names(cfg, model)
         check_measured(cfg, model, metric)
         try:
