@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.model.efficient_conv_bn_eval import (
+    turn_on_efficient_conv_bn_eval,
+)
 from mmengine.runner.activation_checkpointing import (
     turn_on_activation_checkpointing,
 )
@@ -17,7 +20,9 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import nn
 
+from reducenet_mm import set_scaler
 from reducenet_mm.engine import preflight
+from tests.test_engine.conftest import Make, Refuse
 
 STEM = ('backbone.conv1', 'backbone.bn1')
 STAGE = (*STEM, 'backbone.layer1')
@@ -116,31 +121,66 @@ def test_what_cannot_take_the_image_is_passed_over(classifier: nn.Module):
     preflight.check_forwards(cfg, classifier)
 
 
+@pytest.mark.parametrize('names', ['backbone', ['backbone']])
+def test_traced_gates_would_not_move(
+    classifier_cfg: Callable[..., dict], names: Any
+):
+    cfg = Config(dict(efficient_conv_bn_eval=names))
+    model = MODELS.build(classifier_cfg(block='sequential')).eval()
+    with pytest.raises(ValueError, match='efficient_conv_bn_eval=.*backbone'):
+        preflight.check_forwards(cfg, model)
+    images = torch.randn(2, 3, 16, 16)
+    set_scaler(model, 0.0)
+    student = model(images)
+    set_scaler(model, 1.0)
+    teacher = model(images)
+    assert (student - teacher).abs().max() > 1e-3
+    turn_on_efficient_conv_bn_eval(model, names)
+    set_scaler(model, 0.0)
+    torch.testing.assert_close(model(images), teacher)
+
+
+def test_what_has_no_gates_may_be_traced(classifier_cfg: Callable[..., dict]):
+    cfg = Config(dict(efficient_conv_bn_eval=['backbone']))
+    model_cfg = classifier_cfg()
+    model_cfg['backbone'] = dict(type='ResNet', depth=18)
+    preflight.check_forwards(cfg, MODELS.build(model_cfg))
+    cfg.efficient_conv_bn_eval = []
+    preflight.check_forwards(cfg, MODELS.build(classifier_cfg()))
+
+
+FROZEN_STEM = "reuse=dict(inherit='all', freeze=['stem'])"
+
+
 @pytest.mark.parametrize(
-    ('options', 'name', 'message'),
+    ('options', 'setting', 'message'),
     [
         (
-            dict(reuse=dict(inherit='all', freeze=['stem'])),
-            'architecture.backbone.layer1',
+            FROZEN_STEM,
+            "activation_checkpointing = ['architecture.backbone.layer1']",
             "'architecture.backbone.layer1' would not train",
         ),
         (
-            {},
-            'backbone.layer1',
+            '',
+            "activation_checkpointing = ['backbone.layer1']",
             "no module 'backbone.layer1'. Did you mean "
             "'architecture.backbone.layer1'?",
+        ),
+        (
+            '',
+            "efficient_conv_bn_eval = ['architecture.backbone']",
+            '`architecture.backbone.layer1.0.conv1` has one: teacher and '
+            'student would become the same network. Leave it out.',
         ),
     ],
 )
 def test_train_says_so_before_it_writes(
-    make_config: Any, refuse: Any, options: dict, name: str, message: str
+    make_config: Make, refuse: Refuse, options: str, setting: str, message: str
 ):
     model = (
         "dict(_scope_='mmrazor', type='SupernetDistill', "
-        f'architecture=classifier, distiller=None, **{options})'
+        f'architecture=classifier, distiller=None, {options})'
     )
     path = make_config(model=model)
-    path.write_text(
-        f'{path.read_text()}\nactivation_checkpointing = [{name!r}]\n'
-    )
+    path.write_text(f'{path.read_text()}\n{setting}\n')
     assert message in refuse(path)

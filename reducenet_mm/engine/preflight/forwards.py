@@ -13,15 +13,17 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
+from reducenet_mm.models.supernet import hosts
+
 from .trial import evaluating
 
-_RECOMPUTED = 'activation_checkpointing'
+_RECOMPUTED, _TRACED = 'activation_checkpointing', 'efficient_conv_bn_eval'
 _SIZE = 64
 """Of an image: enough for strides of 32, and little to compute."""
 
 
 def check_forwards(cfg: Config, model: nn.Module) -> None:
-    """Refuse top-level keys that keep modules from training, silently.
+    """Refuse top-level keys that would break the training, silently.
 
     Args:
         cfg: The full config.
@@ -29,8 +31,14 @@ def check_forwards(cfg: Config, model: nn.Module) -> None:
 
     Raises:
         ValueError: If ``activation_checkpointing`` names no module of the
-            model, or one that it would cut off from its gradient.
+            model, or one that it would cut off from its gradient, or
+            ``efficient_conv_bn_eval`` meets a network with gates.
     """
+    _check_recomputed(cfg, model)
+    _check_traced(cfg, model)
+
+
+def _check_recomputed(cfg: Config, model: nn.Module) -> None:
     names = cfg.get(_RECOMPUTED) or ()
     names = [names] if isinstance(names, str) else names
     modules = {name: _module(model, name) for name in names}
@@ -42,6 +50,17 @@ def check_forwards(cfg: Config, model: nn.Module) -> None:
             'backbone.frozen_stages), so that torch computes none inside it '
             'either, without a word. Leave it out, or set '
             'backbone.with_cp=True instead, which copes with that.'
+        )
+
+
+def _check_traced(cfg: Config, model: nn.Module) -> None:
+    names = cfg.get(_TRACED)
+    host = next(hosts(model), None)
+    if names and host is not None:
+        raise ValueError(
+            f'{_TRACED}={names!r} traces modules once and for all, with the '
+            f'gates as they are then, and `{host[0]}` has one: teacher and '
+            'student would become the same network. Leave it out.'
         )
 
 
