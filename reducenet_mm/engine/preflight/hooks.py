@@ -9,11 +9,19 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import HOOKS, DefaultScope
+from mmengine.hooks import CheckpointHook
+from mmengine.registry import HOOKS, RUNNERS, DefaultScope
+from mmengine.runner import Runner
 from torch import nn
 
 from ..toolbox import default_scope
-from .model_keys import resolve, unknown_type
+from .model_keys import (
+    Node,
+    accepted_keys,
+    check_keys,
+    resolve,
+    unknown_type,
+)
 
 
 def check_hooks(cfg: Config, model: nn.Module) -> None:
@@ -29,9 +37,11 @@ def check_hooks(cfg: Config, model: nn.Module) -> None:
         model: What ``cfg.model`` builds.
 
     Raises:
-        ValueError: If one of them objects, or a hook is not known.
+        ValueError: If one of them objects, or a hook is not known, or a key
+            of a ``CheckpointHook`` is not.
         TypeError: If a setting of a hook has the wrong type or name.
     """
+    _check_saving(cfg)
     found = {
         base.__name__
         for _, _, kind in hook_classes(cfg)
@@ -75,6 +85,33 @@ def hook_classes(cfg: Config) -> Iterator[tuple[str, Any, type]]:
     """
     for key, entry in _entries(cfg):
         yield key, entry, _class_of(entry, key, default_scope(cfg))
+
+
+def _check_saving(cfg: Config) -> None:
+    """Refuse keys that ``CheckpointHook`` takes and no save does.
+
+    Its constructor keeps all that it does not know for the Runner, whose
+    first save would end the training.
+    """
+    more = _saved_beyond(cfg)
+    for key, entry, kind in hook_classes(cfg):
+        if isinstance(entry, Mapping) and issubclass(kind, CheckpointHook):
+            known = accepted_keys(kind, closed=CheckpointHook)
+            if known is not None and more is not None:
+                node = Node(key, entry, default_scope(cfg), kind)
+                check_keys(node, known | more | {'priority'})
+
+
+def _saved_beyond(cfg: Config) -> set[str] | None:
+    """Return what saving takes beyond what the hook itself hands on.
+
+    That is nothing with MMEngine's own Runners; ``None`` if it is anything.
+    """
+    kinds = (RUNNERS,)
+    runner: Any = resolve(cfg.get('runner_type'), default_scope(cfg), kinds)
+    taken = accepted_keys((runner or Runner).save_checkpoint)
+    given = accepted_keys(Runner.save_checkpoint)
+    return None if taken is None or given is None else taken - given
 
 
 def _entries(cfg: Config) -> Iterator[tuple[str, Any]]:
