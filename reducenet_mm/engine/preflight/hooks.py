@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..toolbox import default_scope
+from .build import with_key
 from .model_keys import (
     Node,
     accepted_keys,
@@ -74,7 +75,7 @@ def hooks_with(cfg: Config, method: str) -> Iterator[Any]:
     """
     for key, entry, kind in hook_classes(cfg):
         if hasattr(kind, method):
-            yield _build(entry, key, default_scope(cfg))
+            yield build_hook(entry, key, default_scope(cfg))
 
 
 def hook_classes(cfg: Config) -> Iterator[tuple[str, Any, type]]:
@@ -133,7 +134,18 @@ def _class_of(entry: Any, key: str, scope: str) -> Any:
     return found
 
 
-def _build(entry: Any, key: str, scope: str) -> Any:
+def build_hook(entry: Any, key: str, scope: str) -> Any:
+    """Build a hook as the Runner would.
+
+    Args:
+        entry: Its settings, which are not changed, or the hook itself.
+        key: Where it stands.
+        scope: The default one of its config.
+
+    Raises:
+        ValueError: If a setting is wrong.
+        TypeError: If a setting has the wrong type or name.
+    """
     if not isinstance(entry, Mapping):
         return entry
     settings = copy.deepcopy(dict(entry))
@@ -141,5 +153,5 @@ def _build(entry: Any, key: str, scope: str) -> Any:
     try:
         with DefaultScope.overwrite_default_scope(scope):
             return HOOKS.build(settings)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f'{key}: {error}') from error
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
+        raise with_key(error, key) from error
