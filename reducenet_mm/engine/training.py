@@ -52,6 +52,7 @@ def settle_training(
     )
     with preflight.no_side_effects():
         preflight.check_hooks(cfg, model)
+        preflight.check_forwards(cfg, model)
         preflight.check_metric_names(cfg, model)
     if checkpoint is not None:
         preflight.forget_missing_inputs(cfg, checkpoint)

@@ -130,6 +130,7 @@ def check_metrics(
     check_measured(cfg, model, metric)
     if tested:
         check_sections(cfg, TEST_SECTIONS)
+        check_measured(cfg, model, metric, 'test')
 
 
 def check_checkpoints(cfg: Config) -> None:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mmengine.config import Config
-from mmengine.hooks import EMAHook
+from mmengine.hooks import CheckpointHook, EMAHook
+from mmengine.runner import Runner
+from torch import nn
 
 from reducenet_mm.engine import preflight
 
@@ -154,6 +157,66 @@ def test_iterations_are_checked_where_they_are_known(make_config, refuse):
     assert 'iteration 0 to 4 of a training of 3' in refuse(path)
     path.write_text(path.read_text().replace('by_epoch=False, end', 'end'))
     assert 'counts epochs, and this training has none' in refuse(path)
+
+
+class TaggingRunner(Runner):
+    """A Runner whose checkpoints can have a tag."""
+
+    def save_checkpoint(self, *args: Any, tag: str = '') -> None:
+        """Save nothing."""
+
+
+class TaggingHook(CheckpointHook):
+    """A hook with a setting of its own, which hands on the others."""
+
+    def __init__(self, colour: str = '', **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+
+def saving(hook: dict, runner: type | None = None) -> Config:
+    cfg = Config(dict(default_hooks=dict(checkpoint=hook), train_cfg={}))
+    if runner is not None:
+        cfg.runner_type = runner
+    return cfg
+
+
+@pytest.mark.parametrize(
+    ('hook', 'message'),
+    [
+        (
+            dict(type='CheckpointHook', max_keep_ckpt=3),
+            'unknown key default_hooks.checkpoint.max_keep_ckpt=3. Did you '
+            "mean 'max_keep_ckpts'? CheckpointHook takes: backend_args, ",
+        ),
+        # The hook gives it itself, and twice is an error.
+        (dict(type='CheckpointHook', meta={}), 'checkpoint.meta={}. '),
+        (dict(type='CheckpointHook', tag='a'), "checkpoint.tag='a'. "),
+        (dict(type=TaggingHook, color='a'), "Did you mean 'colour'?"),
+    ],
+)
+def test_a_key_that_no_save_takes_is_refused(hook, message):
+    with pytest.raises(ValueError) as refused:
+        preflight.check_hooks(saving(hook), nn.Identity())
+    assert message in str(refused.value)
+
+
+def test_a_key_that_a_save_takes_passes():
+    for hook, runner in (
+        (dict(type='CheckpointHook', interval=3, priority='LOW'), None),
+        (dict(type=CheckpointHook, _scope_='mmengine', save_begin=1), None),
+        (dict(type=TaggingHook, colour='a', interval=3), None),
+        (dict(type='CheckpointHook', tag='a'), TaggingRunner),
+    ):
+        preflight.check_hooks(saving(hook, runner), nn.Identity())
+
+
+def test_train_names_the_key_that_is_meant(make_config, refuse):
+    path = make_config()
+    path.write_text(
+        f'{path.read_text()}\ndefault_hooks = dict(checkpoint=dict('
+        "type='CheckpointHook', max_keep_ckpt=3))\n"
+    )
+    assert "checkpoint.max_keep_ckpt=3. Did you mean 'max_k" in refuse(path)
 
 
 def test_hooks_that_fit_pass(make_config: Callable[..., Path]) -> None:

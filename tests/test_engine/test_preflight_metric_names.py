@@ -1,5 +1,5 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""Hooks that wait for a metric that is not measured are refused."""
+"""What waits for a metric that is not measured is refused."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.optim.scheduler import (
+    ReduceOnPlateauLR,
+    ReduceOnPlateauMomentum,
+)
 from mmengine.registry import EVALUATOR, METRICS
 from torch import nn
 
 from reducenet_mm.engine import preflight
-from tests.test_engine.conftest import TRAIN
+from tests.test_engine.conftest import ROOT, Refuse
 
-TEACHER = 'configs/reducenet/digits/reducenet8-w16-e4_digits_teacher.py'
+DIGITS = ROOT / 'configs' / 'reducenet' / 'digits'
+TEACHER = str(DIGITS / 'reducenet8-w16-e4_digits_teacher.py')
 ACCURACY = dict(type='Accuracy', topk=(1, 5))
 OTHER = dict(type='SingleLabelMetric', items=['f1-score'], prefix='mine')
 
@@ -33,9 +39,14 @@ class SomeMetric(BaseMetric):
 
 
 def config(
-    evaluator: Any, save_best: Any, *custom: dict, loop: dict | None = None
+    evaluator: Any,
+    save_best: Any,
+    *custom: dict,
+    loop: dict | None = None,
+    schedulers: Any = None,
+    **settings: Any,
 ) -> Config:
-    hook = dict(type='CheckpointHook', interval=1, save_best=save_best)
+    hook = dict(type='CheckpointHook', save_best=save_best, **settings)
     return Config(
         dict(
             default_scope='mmpretrain',
@@ -43,12 +54,15 @@ def config(
             val_evaluator=evaluator,
             default_hooks=dict(checkpoint=hook, timer=None),
             custom_hooks=list(custom),
+            param_scheduler=schedulers,
         )
     )
 
 
-def early(name: str, kind: str = 'mmengine.EarlyStoppingHook') -> dict:
-    return dict(type=kind, monitor=name)
+def early(
+    name: str, kind: str = 'mmengine.EarlyStoppingHook', **settings: Any
+) -> dict:
+    return dict(type=kind, monitor=name, **settings)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +123,7 @@ class Renaming(Evaluator):
         (ACCURACY, 'auto'),
         (ACCURACY, None),
         (dict(ACCURACY, prefix='mine'), 'mine/top1'),
-        ([ACCURACY, OTHER], ['mine/f1-score', 'accuracy/top1']),
+        ([ACCURACY, OTHER], ['accuracy/top5', 'accuracy/top1']),
         # No names are known.
         (None, 'x'),
         ([ACCURACY, dict(type='tests.SomeMetric')], 'x'),
@@ -122,6 +136,67 @@ def test_what_is_measured_or_not_known_passes(
     classifier: nn.Module, evaluator: Any, save_best: Any
 ):
     preflight.check_metric_names(config(evaluator, save_best), classifier)
+
+
+@pytest.mark.parametrize(
+    'kind', ['ReduceOnPlateauLR', ReduceOnPlateauMomentum]
+)
+def test_schedulers_wait_for_what_is_measured(
+    classifier: nn.Module, kind: Any
+):
+    def check(*schedulers: Any) -> None:
+        cfg = config(ACCURACY, None, schedulers=list(schedulers))
+        preflight.check_metric_names(cfg, classifier)
+
+    fits = dict(type=kind, monitor='accuracy/top5', rule='greater')
+    check(dict(type='StepLR', step_size=1), fits, object())
+    with pytest.raises(ValueError) as refused:
+        check(fits, dict(type=kind))
+    assert str(refused.value) == (
+        "param_scheduler.1.monitor='loss': val_evaluator measures "
+        "accuracy/top1, accuracy/top5, not 'loss'. Set "
+        'param_scheduler.1.monitor to one of these, with '
+        "rule='greater' where more is better."
+    )
+    several = dict(optimizer=[dict(type=kind)])
+    cfg = config(ACCURACY, None, schedulers=several)
+    preflight.check_metric_names(cfg, classifier)
+
+
+def test_the_default_is_that_of_mmengine(classifier: nn.Module):
+    optimizer = torch.optim.SGD(classifier.parameters(), lr=0.1)
+    scheduler = ReduceOnPlateauLR(optimizer)
+    with pytest.raises(KeyError, match='loss'):
+        scheduler.step({'accuracy/top1': 10.0})
+    scheduler.step({'loss': 1.0})
+
+
+def test_what_is_best_must_be_known(classifier: nn.Module):
+    def check(*custom: Any, **settings: Any) -> None:
+        cfg = config([OTHER, ACCURACY], *custom, **settings)
+        preflight.check_metric_names(cfg, classifier)
+
+    for best in ('auto', ['auto']):
+        check(best, rule='greater')
+        check(best, greater_keys=['f1'])
+        with pytest.raises(ValueError) as refused:
+            check(best)
+        assert str(refused.value) == (
+            "default_hooks.checkpoint.save_best='auto' means "
+            "'mine/f1-score', the first of what val_evaluator measures "
+            '(mine/f1-score, accuracy/top1, accuracy/top5), and MMEngine '
+            'does not know whether more of it is better. Set '
+            "default_hooks.checkpoint.rule='greater', or 'less', or name "
+            'another one.'
+        )
+    name = 'mine/f1-score'
+    with pytest.raises(ValueError, match=r'^default_hooks\.checkpoint: Cann'):
+        check(name)
+    check(None, early(name, rule='greater'))
+    with pytest.raises(ValueError, match=r'^custom_hooks\.0: Cannot infer'):
+        check(None, early(name))
+    with pytest.raises(ValueError, match='checkpoint: rule must be greater'):
+        check('auto', rule='max')
 
 
 def test_names_are_not_known_with_other_loops(classifier: nn.Module):
@@ -152,12 +227,28 @@ def test_metrics_that_cannot_be_built_are_named(
     assert message in str(refused.value)
 
 
-def test_train_says_so_before_it_writes(tmp_path: Path, capsys: Any):
-    option = 'default_hooks.checkpoint.save_best=accuracy/top-1'
-    folder = tmp_path / 'run'
-    with pytest.raises(SystemExit) as stopped:
-        TRAIN([TEACHER, '--work-dir', str(folder), '--cfg-options', option])
-    assert stopped.value.code == 2
-    key, value = option.split('=')
-    assert f'{key}={value!r}: val_evaluator' in capsys.readouterr().err
-    assert not folder.exists()
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        (
+            "default_hooks = dict(checkpoint=dict(save_best='top-1'))",
+            "default_hooks.checkpoint.save_best='top-1': val_evaluator mea",
+        ),
+        (
+            "param_scheduler = dict(_delete_=True, type='ReduceOnPlateauLR')",
+            "param_scheduler.monitor='loss': val_evaluator measures accuracy",
+        ),
+        (
+            "val_evaluator = dict(_delete_=True, items=['f1-score'], "
+            "type='SingleLabelMetric')\n"
+            "default_hooks = dict(checkpoint=dict(save_best='auto'))",
+            "save_best='auto' means 'single-label/f1-score', the first of",
+        ),
+    ],
+)
+def test_train_says_so_before_it_writes(
+    tmp_path: Path, refuse: Refuse, settings: str, message: str
+):
+    path = tmp_path / 'config.py'
+    path.write_text(f'_base_ = {TEACHER!r}\n{settings}\n')
+    assert message in refuse(path)

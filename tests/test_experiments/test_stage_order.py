@@ -227,6 +227,10 @@ def test_hooks_and_metrics_are_checked_before_anything_is_trained() -> None:
     untested = {'test_evaluator': None}
     with pytest.raises(ValueError, match=r'first \(.*set test_evaluator'):
         check(BIG, ('first', STUDENT, untested))
+    other = {'test_evaluator': [dict(type='SingleLabelMetric')]}
+    wanted = r'first \(.*accuracy/top1.: test_evaluator measures single-label/'
+    with pytest.raises(ValueError, match=wanted):
+        check(BIG, ('first', STUDENT, other))
     awaited = {'default_hooks.checkpoint.save_best': 'accuracy/top9'}
     with pytest.raises(ValueError, match=r'first \(.*accuracy/top9'):
         check(BIG, ('first', STUDENT, awaited))

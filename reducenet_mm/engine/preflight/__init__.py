@@ -18,6 +18,7 @@ from .build import build_model
 from .checkpoints import check_checkpoint, check_weights, read_weights
 from .classes import check_labels, check_topk
 from .data_paths import check_data_paths
+from .forwards import check_forwards
 from .hooks import check_hooks, hooks_with
 from .metric_names import check_measured, check_metric_names
 from .model_keys import accepted_keys, check_model_keys, walk_model
@@ -35,6 +36,7 @@ __all__ = [
     'check_config',
     'check_data',
     'check_data_paths',
+    'check_forwards',
     'check_hooks',
     'check_image',
     'check_labels',

@@ -60,7 +60,7 @@ def build_model(
                 model.init_weights()
             except _CONFIG_ERRORS as error:
                 key = _repeated_key(error, cfg.model)
-                raise _with_key(error, key) from error
+                raise with_key(error, key) from error
     return model
 
 
@@ -75,7 +75,7 @@ def _explain_build(
                 unknown_type(node.key, node.cfg['type'], node.scope, MODELS)
             )
     key = _failing_key(error, nodes)
-    return _with_key(error, key or _repeated_key(error, model_cfg))
+    return with_key(error, key or _repeated_key(error, model_cfg))
 
 
 def _failing_key(error: Exception, nodes: Sequence[Node]) -> str | None:
@@ -113,8 +113,13 @@ def _strings(value: Any, key: str) -> Iterator[tuple[str, str]]:
             yield from _strings(child, f'{key}.{index}')
 
 
-def _with_key(error: Exception, key: str) -> Exception:
-    """Return a public error with the config key in its message."""
+def with_key(error: Exception, key: str) -> Exception:
+    """Return a ``ValueError``, or as public a one, that names a config key.
+
+    Args:
+        error: What a constructor has raised.
+        key: What it was built from; not repeated if the message has it.
+    """
     message = str(error)
     if isinstance(error, KeyError) and error.args:
         message = str(error.args[0])  # str() would add quotes

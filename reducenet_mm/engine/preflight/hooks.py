@@ -9,11 +9,20 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import HOOKS, DefaultScope
+from mmengine.hooks import CheckpointHook
+from mmengine.registry import HOOKS, RUNNERS, DefaultScope
+from mmengine.runner import Runner
 from torch import nn
 
 from ..toolbox import default_scope
-from .model_keys import resolve, unknown_type
+from .build import with_key
+from .model_keys import (
+    Node,
+    accepted_keys,
+    check_keys,
+    resolve,
+    unknown_type,
+)
 
 
 def check_hooks(cfg: Config, model: nn.Module) -> None:
@@ -29,9 +38,11 @@ def check_hooks(cfg: Config, model: nn.Module) -> None:
         model: What ``cfg.model`` builds.
 
     Raises:
-        ValueError: If one of them objects, or a hook is not known.
+        ValueError: If one of them objects, or a hook is not known, or a key
+            of a ``CheckpointHook`` is not.
         TypeError: If a setting of a hook has the wrong type or name.
     """
+    _check_saving(cfg)
     found = {
         base.__name__
         for _, _, kind in hook_classes(cfg)
@@ -64,7 +75,7 @@ def hooks_with(cfg: Config, method: str) -> Iterator[Any]:
     """
     for key, entry, kind in hook_classes(cfg):
         if hasattr(kind, method):
-            yield _build(entry, key, default_scope(cfg))
+            yield build_hook(entry, key, default_scope(cfg))
 
 
 def hook_classes(cfg: Config) -> Iterator[tuple[str, Any, type]]:
@@ -75,6 +86,33 @@ def hook_classes(cfg: Config) -> Iterator[tuple[str, Any, type]]:
     """
     for key, entry in _entries(cfg):
         yield key, entry, _class_of(entry, key, default_scope(cfg))
+
+
+def _check_saving(cfg: Config) -> None:
+    """Refuse keys that ``CheckpointHook`` takes and no save does.
+
+    Its constructor keeps all that it does not know for the Runner, whose
+    first save would end the training.
+    """
+    more = _saved_beyond(cfg)
+    for key, entry, kind in hook_classes(cfg):
+        if isinstance(entry, Mapping) and issubclass(kind, CheckpointHook):
+            known = accepted_keys(kind, closed=CheckpointHook)
+            if known is not None and more is not None:
+                node = Node(key, entry, default_scope(cfg), kind)
+                check_keys(node, known | more | {'priority'})
+
+
+def _saved_beyond(cfg: Config) -> set[str] | None:
+    """Return what saving takes beyond what the hook itself hands on.
+
+    That is nothing with MMEngine's own Runners; ``None`` if it is anything.
+    """
+    kinds = (RUNNERS,)
+    runner: Any = resolve(cfg.get('runner_type'), default_scope(cfg), kinds)
+    taken = accepted_keys((runner or Runner).save_checkpoint)
+    given = accepted_keys(Runner.save_checkpoint)
+    return None if taken is None or given is None else taken - given
 
 
 def _entries(cfg: Config) -> Iterator[tuple[str, Any]]:
@@ -96,7 +134,18 @@ def _class_of(entry: Any, key: str, scope: str) -> Any:
     return found
 
 
-def _build(entry: Any, key: str, scope: str) -> Any:
+def build_hook(entry: Any, key: str, scope: str) -> Any:
+    """Build a hook as the Runner would.
+
+    Args:
+        entry: Its settings, which are not changed, or the hook itself.
+        key: Where it stands.
+        scope: The default one of its config.
+
+    Raises:
+        ValueError: If a setting is wrong.
+        TypeError: If a setting has the wrong type or name.
+    """
     if not isinstance(entry, Mapping):
         return entry
     settings = copy.deepcopy(dict(entry))
@@ -104,5 +153,5 @@ def _build(entry: Any, key: str, scope: str) -> Any:
     try:
         with DefaultScope.overwrite_default_scope(scope):
             return HOOKS.build(settings)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f'{key}: {error}') from error
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
+        raise with_key(error, key) from error

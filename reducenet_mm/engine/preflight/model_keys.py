@@ -40,7 +40,7 @@ _TAKEN_BY_BUILDERS = {
 
 @dataclass(frozen=True)
 class Node:
-    """A dict with ``type`` inside ``model``.
+    """A dict with ``type``, inside ``model`` or beside it.
 
     Attributes:
         key: Where it stands, for example ``model.backbone``.
@@ -166,12 +166,16 @@ def check_model_keys(nodes: Sequence[Node]) -> None:
     """
     for node in nodes:
         known = None if node.target is None else accepted_keys(node.target)
-        if known is None:
-            continue
-        extra = _TAKEN_BY_BUILDERS.get(node.key.rpartition('.')[2], set())
-        for name, value in node.cfg.items():
-            if name not in known | extra | _RESERVED:
-                raise ValueError(_unknown_key(node, name, value, known))
+        if known is not None:
+            check_keys(node, known)
+
+
+def check_keys(node: Node, known: set[str]) -> None:
+    """Raise ``ValueError`` at the first key of a node that is not known."""
+    extra = _TAKEN_BY_BUILDERS.get(node.key.rpartition('.')[2], set())
+    for name, value in node.cfg.items():
+        if name not in known | extra | _RESERVED:
+            raise ValueError(_unknown_key(node, name, value, known))
 
 
 def _unknown_key(node: Node, name: str, value: Any, known: set[str]) -> str:
@@ -185,11 +189,17 @@ def _unknown_key(node: Node, name: str, value: Any, known: set[str]) -> str:
     )
 
 
-def accepted_keys(target: Callable) -> set[str] | None:
+def accepted_keys(
+    target: Callable, closed: type | None = None
+) -> set[str] | None:
     """Return the keywords that a class or function takes.
 
     A constructor that only hands its ``**kwargs`` on to ``super()`` takes
     those of its base class too.
+
+    Args:
+        target: The class or function.
+        closed: A class whose own ``**kwargs`` do not count.
 
     Returns:
         The names, or ``None`` if any keyword is taken.
@@ -206,7 +216,7 @@ def accepted_keys(target: Callable) -> set[str] | None:
         init = vars(cls)['__init__']
         names, open_ended = _keywords(init)
         accepted |= names - {'self'}
-        if not open_ended:
+        if not open_ended or cls is closed:
             return accepted
         if not _hands_on_kwargs(init, cls.__name__):
             return None

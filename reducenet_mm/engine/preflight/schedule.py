@@ -60,18 +60,27 @@ def schedule_warning(cfg: Config) -> str | None:
     )
 
 
-def _parts(cfg: Config, by_epoch: bool, length: int) -> Iterator[_Part]:
+def scheduler_classes(cfg: Config) -> Iterator[tuple[str, Mapping, type]]:
+    """Yield key, entry and class of each scheduler that a config names.
+
+    Passed over are those of several optimizers, and what is built already.
+    """
     found = cfg.get('param_scheduler') or ()
     is_one = isinstance(found, Mapping)
     for index, entry in enumerate([found] if is_one else found):
-        # Several optimizers, or built already: not looked at.
         if not isinstance(entry, Mapping) or 'type' not in entry:
             continue
         scope = cfg.get('default_scope')
         kind = resolve(entry['type'], scope, (PARAM_SCHEDULERS,))
-        is_rate = isinstance(kind, type) and issubclass(kind, LRSchedulerMixin)
-        if is_rate and entry.get('by_epoch', True) == by_epoch:
+        if isinstance(kind, type):
             key = 'param_scheduler' if is_one else f'param_scheduler.{index}'
+            yield key, entry, kind
+
+
+def _parts(cfg: Config, by_epoch: bool, length: int) -> Iterator[_Part]:
+    for key, entry, kind in scheduler_classes(cfg):
+        is_rate = issubclass(kind, LRSchedulerMixin)
+        if is_rate and entry.get('by_epoch', True) == by_epoch:
             yield _part(kind, entry, key, length)
 
 

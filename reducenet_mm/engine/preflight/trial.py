@@ -63,7 +63,7 @@ def check_image(model: Any, dataset: Any) -> None:
         except Exception:
             return
         try:
-            with _evaluating(model), told_by_layer(model):
+            with evaluating(model), torch.no_grad(), told_by_layer(model):
                 preprocess: Any = model.data_preprocessor
                 data = preprocess(batch, True)
                 model(**data, mode='tensor')
@@ -121,12 +121,12 @@ def _explained(
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Let all layers evaluate, and be in their own modes again afterwards."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
         for module, training in modes.items():
             module.training = training

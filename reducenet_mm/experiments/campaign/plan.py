@@ -14,6 +14,7 @@ from mmengine.config import Config
 from reducenet_mm.engine.launch import read_config
 from reducenet_mm.engine.preflight import (
     check_config,
+    check_forwards,
     check_hooks,
     no_side_effects,
 )
@@ -232,6 +233,7 @@ def _check_as_trained(one: PlannedArm, metric: str, tested: bool) -> None:
         cfg.update(dict.fromkeys(TEST_SECTIONS))
     with no_side_effects():
         model = check_config(cfg, LOADERS, init_weights=False)
+        check_forwards(cfg, model)
         check_metrics(cfg, model, metric, tested=tested)
         check_hooks(cfg, model)
 

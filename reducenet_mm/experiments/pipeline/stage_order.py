@@ -12,6 +12,7 @@ from mmengine.config import Config
 
 from reducenet_mm.engine.preflight import (
     check_config,
+    check_forwards,
     check_hooks,
     no_side_effects,
 )
@@ -123,6 +124,7 @@ def check_as_trained(run: Run, metric: str, follows: bool = False) -> None:
         cfg.model.student_init = 'the best student so far'
     with errors_of(run.name, run.config), no_side_effects():
         model = check_config(cfg, (), init_weights=False)
+        check_forwards(cfg, model)
         check_metrics(cfg, model, metric)
         try:
             check_hooks(cfg, model)

@@ -1,0 +1,120 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Whether modules still train whose ``forward`` MMEngine replaces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from operator import attrgetter
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from torch import Tensor, nn
+
+from reducenet_mm.models.supernet import hosts
+from reducenet_mm.spelling import did_you_mean
+
+from .trial import evaluating
+
+_RECOMPUTED, _TRACED = 'activation_checkpointing', 'efficient_conv_bn_eval'
+_SIZE = 64
+"""Of an image: enough for strides of 32, and little to compute."""
+
+
+def check_forwards(cfg: Config, model: nn.Module) -> None:
+    """Refuse top-level keys that would break the training, silently.
+
+    Args:
+        cfg: The full config.
+        model: What ``cfg.model`` builds, on the CPU; it is left as it was.
+
+    Raises:
+        ValueError: If ``activation_checkpointing`` names no module of the
+            model, or one that it would cut off from its gradient, or
+            ``efficient_conv_bn_eval`` meets a network with gates.
+    """
+    _check_recomputed(cfg, model)
+    _check_traced(cfg, model)
+
+
+def _check_recomputed(cfg: Config, model: nn.Module) -> None:
+    names = cfg.get(_RECOMPUTED) or ()
+    names = [names] if isinstance(names, str) else names
+    modules = {name: _module(model, name) for name in names}
+    for name in _cut_off(model, modules):
+        raise ValueError(
+            f'{_RECOMPUTED}={cfg[_RECOMPUTED]!r}: {name!r} would not train. '
+            'None of the tensors that it is given needs a gradient, as where '
+            'all before it is frozen (model.reuse.freeze, '
+            'backbone.frozen_stages), so that torch computes none inside it '
+            'either, without a word. Leave it out, or set '
+            'backbone.with_cp=True instead, which copes with that.'
+        )
+
+
+def _check_traced(cfg: Config, model: nn.Module) -> None:
+    names = cfg.get(_TRACED)
+    host = next(hosts(model), None)
+    if names and host is not None:
+        raise ValueError(
+            f'{_TRACED}={names!r} traces modules once and for all, with the '
+            f'gates as they are then, and `{host[0]}` has one: teacher and '
+            'student would become the same network. Leave it out.'
+        )
+
+
+def _module(model: nn.Module, name: str) -> nn.Module:
+    try:
+        return attrgetter(name)(model)  # as MMEngine finds it
+    except AttributeError as error:
+        known = [known for known, _ in model.named_modules()]
+        raise ValueError(
+            f'{_RECOMPUTED}: the model has no module {name!r}. '
+            f'{did_you_mean(name, known) or "Leave it out."}'.rstrip()
+        ) from error
+
+
+def _cut_off(model: nn.Module, modules: Mapping[str, nn.Module]) -> list[str]:
+    """Return the names of modules that would train, but for their inputs.
+
+    An image goes through the model, as the order in which modules run is not
+    always that in which they are registered. Modules that it does not reach
+    are passed over.
+    """
+    trained = {
+        name: module
+        for name, module in modules.items()
+        if any(param.requires_grad for param in module.parameters())
+    }
+    convs = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    if not trained or not convs:
+        return []
+    image = torch.zeros(1, convs[0].in_channels, _SIZE, _SIZE)
+    reached: dict[str, bool] = {}
+    handles = [
+        module.register_forward_pre_hook(_watch(name, reached))
+        for name, module in trained.items()
+    ]
+    # What cannot take an image of that size may have told enough by then.
+    with evaluating(model), torch.enable_grad(), suppress(Exception):
+        model(image, mode='tensor')
+    for handle in handles:
+        handle.remove()
+    return [name for name, needed in reached.items() if not needed]
+
+
+def _watch(
+    name: str, reached: dict[str, bool]
+) -> Callable[[nn.Module, tuple], None]:
+    """Return a hook that notes whether any call is given a gradient's way."""
+
+    def watch(module: nn.Module, args: tuple[Any, ...]) -> None:
+        if not torch.is_grad_enabled():  # the teacher's own pass
+            return
+        # Those inside lists do not count: torch's checkpoint overlooks them.
+        tensors = [value for value in args if isinstance(value, Tensor)]
+        needed = any(tensor.requires_grad for tensor in tensors)
+        reached[name] = reached.get(name, False) or needed
+
+    return watch
