@@ -207,7 +207,7 @@ def accuracy(runner: Runner, state: dict, scaler: float) -> float:
 
 def test_a_hook_for_a_fixed_teacher_is_refused(tmp_path):
     hooks = [dict(type='SupernetSwitchHook')]
-    with pytest.raises(RuntimeError, match='SupernetSwitchHook is for a') as e:
+    with pytest.raises(ValueError, match=r"SwitchHook'\), which is for") as e:
         run(tmp_path, custom_hooks=hooks)
     assert "custom_hooks=[dict(type='InplaceHook')]" in str(e.value)
 

@@ -11,6 +11,7 @@ from mmengine.model import ExponentialMovingAverage
 from mmrazor.models.algorithms import BaseAlgorithm
 from mmrazor.registry import MODELS
 
+from reducenet_mm.engine.hooks.supernet_switch_hook import SupernetSwitchHook
 from reducenet_mm.models.algorithms.inplace_settings import (
     check_inplace_architecture,
 )
@@ -212,5 +213,6 @@ def test_checkpoints_of_two_stages_and_in_place_are_not_mixed(inplace, build):
         inplace().load_state_dict(two_stage, strict=False)
     with pytest.raises(ValueError, match='other keys or shapes'):
         build().load_state_dict(own, strict=False)
-    with pytest.raises(RuntimeError, match='SupernetSwitchHook is for'):
-        inplace().check_ready()
+    with pytest.raises(ValueError, match="SupernetSwitchHook'.*InplaceHook"):
+        SupernetSwitchHook().check_fit(inplace())
+    SupernetSwitchHook().check_fit(build())

@@ -56,9 +56,20 @@ class SupernetSwitchHook(Hook):
             )
         self.recalib_samples = recalib_samples
 
+    def check_fit(self, model: Any, train_cfg: Any = None) -> None:
+        """Raise ``ValueError`` if ``model`` trains both networks at once."""
+        if hasattr(model, 'set_position'):
+            raise ValueError(
+                "custom_hooks has dict(type='SupernetSwitchHook'), which is "
+                'for a switch from a fixed teacher, and model.type='
+                f'{type(model).__name__!r} has none. Set custom_hooks='
+                "[dict(type='InplaceHook')], as configs/_base_/inplace do."
+            )
+
     def before_train(self, runner: Runner) -> None:
         """Switch, unless the stage is resumed."""
         model = unwrapped_model(runner)
+        self.check_fit(model)
         if not hasattr(model, 'check_ready'):
             runner.logger.warning(
                 f'SupernetSwitchHook does nothing: {type(model).__name__} has '

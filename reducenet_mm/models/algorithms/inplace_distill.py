@@ -125,18 +125,6 @@ class InplaceDistill(SharedSupernet):
         if not done:  # statistics too may come from a file
             self.teacher_overlay.copy_(self.architecture.state_dict())
 
-    def check_ready(self) -> None:
-        """Refuse ``SupernetSwitchHook``, which alone asks this.
-
-        Raises:
-            RuntimeError: Always.
-        """
-        raise RuntimeError(
-            'SupernetSwitchHook is for a switch from a fixed teacher, and '
-            "model.type='InplaceDistill' has none. Set custom_hooks="
-            "[dict(type='InplaceHook')], as configs/_base_/inplace do."
-        )
-
     def set_position(
         self, *, seed: int, iteration: int, max_iters: int
     ) -> None:
