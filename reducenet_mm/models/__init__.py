@@ -1,5 +1,9 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""Layers, views, backbones. ``algorithms`` is imported on demand only."""
+"""Networks that are teacher and student, and what trains them.
+
+``layers``, then the files here, of which ``supernet`` alone writes gates, then
+``backbones``; ``algorithms`` imports MMRazor, and so is imported on demand.
+"""
 
 from .backbones import GraftedBackbone, PlainResNet, ReduceNet
 from .layers import ExpandBranch, LambdaReLU, ReduceConv2d

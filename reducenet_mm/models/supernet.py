@@ -16,9 +16,9 @@ from .layers import Gated, Host, Replaceable
 from .layers.expand_branch import Kernel
 from .layers.host import EXPAND, LORA, hosts
 from .layers.loading import unwatch_loading, watch_loading
+from .layers.views import STUDENT, TEACHER, View, check_scaler
 from .replace import replace_convs, replace_module
 from .structure import prefix_of
-from .views import STUDENT, TEACHER, View, check_scaler
 
 __all__ = [
     'STUDENT',

@@ -1,4 +1,9 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Convolutions with a branch or a pair, their gates and their merge.
+
+Nothing here knows of a network around them.
+"""
+
 from .expand_branch import ExpandBranch
 from .host import Gated, Host, Replaceable
 from .lambda_relu import LambdaReLU

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from ..views import STUDENT
+from .views import STUDENT
 
 EXPAND, LORA = 'expand', 'lora'
 """Names of the children which a host convolution may carry."""
