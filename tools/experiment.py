@@ -112,7 +112,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
             if not args.report_only:
                 start_server()
-            planned = plan_arms(campaign, tested=not args.no_test)
+            tested = not (args.no_test or args.report_only)
+            planned = plan_arms(campaign, tested=tested)
             cells = plan_cells(campaign, planned, work_dir)
             chosen = choose_cells(campaign, cells, args.arms, args.seeds)
             Ledger(work_dir / RESULTS).read()  # a line may be no record

@@ -18,7 +18,7 @@ from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from reducenet_mm import compat
+from reducenet_mm import compat, files
 
 from .toolbox import CLASSIFIERS, scope_of
 
@@ -78,11 +78,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
     """Add the argument of every tool that measures something.
 
-    Its file is checked by ``files.check_file`` before anything is measured.
+    For :func:`check_json` before it does, and :func:`write_json` afterwards.
     """
     parser.add_argument(
         '--json', '--out', metavar='FILE', help='JSON file to write'
     )
+
+
+def check_json(args: argparse.Namespace) -> None:
+    """Raise ``OSError`` if there is a file to write and it cannot be."""
+    if args.json is not None:
+        files.check_file(args.json)
+
+
+def write_json(args: argparse.Namespace, prog: str, result: Any) -> None:
+    """Write a result, if that is wanted, or exit with one line."""
+    if args.json is None:
+        return
+    try:
+        files.write_json(args.json, result)
+    except OSError as error:
+        sys.exit(f'{prog}: error: {error}')
 
 
 def parse_args(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,17 +12,22 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.hooks import EarlyStoppingHook
-from torch import nn
 
 from reducenet_mm.engine.checkpointing import out_dir_of
 from reducenet_mm.engine.preflight import (
+    check_config,
+    check_forwards,
+    check_hooks,
     check_measured,
     check_metric_names,
     check_sections,
+    no_side_effects,
 )
 from reducenet_mm.engine.preflight.hooks import hook_classes
 
+from .cost import LOADERS
 from .processes import RunFailed
+from .records import content_hash
 
 TEST_SECTIONS = ('test_dataloader', 'test_cfg', 'test_evaluator')
 """What a config must have for its network to be tested, top-level keys."""
@@ -111,26 +117,47 @@ def errors_of(name: str, config: Path) -> Iterator[None]:
         raise ValueError(f'{where}: {error}') from error
 
 
-def check_metrics(
-    cfg: Config, model: nn.Module, metric: str, *, tested: bool = True
+def check_as_trained(
+    cfg: Config,
+    metric: str,
+    *,
+    tested: bool = True,
+    student_init: str | None = None,
+    advice: str = '',
 ) -> None:
-    """Check that what is compared is measured, while training and at the end.
+    """Check a training as its process will, which may come hours later.
 
     Args:
-        cfg: A training config.
-        model: What ``cfg.model`` builds.
-        metric: What is compared.
-        tested: Whether the network will be tested too.
+        cfg: Its config, without the checkpoints that it starts from; left
+            unchanged.
+        metric: What is compared, in validation and in the test.
+        tested: Whether its network will be tested.
+        student_init: What it names as ``model.student_init`` by then.
+        advice: What to add to the error of a hook.
 
     Raises:
-        ValueError: If it is not, or hooks wait for what is not measured:
-            nothing could be tested once all is trained.
+        ValueError: If the training would refuse it, could not be resumed, or
+            its network could not be tested or compared.
+        TypeError: If a setting has the wrong type.
     """
-    check_metric_names(cfg, model)
-    check_measured(cfg, model, metric)
-    if tested:
-        check_sections(cfg, TEST_SECTIONS)
-        check_measured(cfg, model, metric, 'test')
+    cfg = copy.deepcopy(cfg)
+    content_hash(cfg.to_dict())
+    if student_init is not None:  # which hooks ask for; nothing reads it
+        cfg.model.student_init = student_init
+    if not tested:
+        cfg.update(dict.fromkeys(TEST_SECTIONS))
+    with no_side_effects():
+        model = check_config(cfg, LOADERS, init_weights=False)
+        check_forwards(cfg, model)
+        check_metric_names(cfg, model)
+        check_measured(cfg, model, metric)
+        if tested:
+            check_sections(cfg, TEST_SECTIONS)
+            check_measured(cfg, model, metric, 'test')
+        try:
+            check_hooks(cfg, model)
+        except ValueError as error:
+            raise ValueError(f'{error} {advice}'.rstrip()) from error
 
 
 def check_checkpoints(cfg: Config) -> None:

@@ -23,12 +23,12 @@ MARKER, STARTED = 'done.json', 'started.json'
 def content_hash(content: Any) -> str:
     """Return the SHA-256 of nested dicts, lists and plain values.
 
-    The order of dict keys does not matter; tuples equal lists. Classes and
-    functions count by their names.
+    The order of dict keys and of sets does not matter; tuples equal lists.
+    Classes and functions count by their names.
 
     Raises:
-        ValueError: If a value is none of these, and would have another hash
-            in another process.
+        ValueError: If a value is none of these and has no name, so that it
+            could not be told from another one in another process.
     """
     text = json.dumps(content, sort_keys=True, default=_name)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -36,9 +36,11 @@ def content_hash(content: Any) -> str:
 
 def _name(value: Any) -> str:
     """Return a text for what JSON has none for, the same in all processes."""
-    if isinstance(value, FunctionType):
-        return f'<function {value.__module__}.{value.__qualname__}>'
+    if isinstance(value, (set, frozenset)):
+        return f'<set {sorted(map(repr, value))}>'
     text = repr(value)
+    if isinstance(value, FunctionType) and '<' not in value.__qualname__:
+        return f'<function {value.__module__}.{value.__qualname__}>'
     if re.search(' at 0x[0-9a-fA-F]+', text):
         raise ValueError(
             f'{text} in a config: an object that has no name could not be '

@@ -7,6 +7,7 @@ activations and the losses' element-wise work are not.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config
@@ -83,11 +84,16 @@ def fading_hooks(cfg: Config) -> list[Any]:
 
 
 def stop_epochs(cfg: Config) -> list[int]:
-    """Return the epochs at which MMRazor's ``StopDistillHook`` comes in."""
+    """Return the epochs at which MMRazor's ``StopDistillHook`` comes in.
+
+    A subclass may do something else; it is taken for one that never stops.
+    """
     return [
         entry['stop_epoch']
         for _, entry, kind in hook_classes(cfg)
-        if kind.__name__ == 'StopDistillHook' and 'stop_epoch' in entry
+        if kind.__name__ == 'StopDistillHook'
+        and isinstance(entry, Mapping)
+        and 'stop_epoch' in entry
     ]
 
 

@@ -67,8 +67,8 @@ def deployed_modules(network: nn.Module) -> dict[str, nn.Module]:
     """Return by name what stands inside ``network`` once it is deployed.
 
     Args:
-        network: A ResNet of basic blocks, or one such block, with or
-            without branches; it is not changed.
+        network: A ResNet, or one of its blocks, with or without branches; it
+            is not changed.
 
     Returns:
         As ``supernet.student_modules``: convolutions with what merges

@@ -18,11 +18,13 @@ from mmengine.runner.activation_checkpointing import (
 )
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
+from mmrazor.registry import MODELS as ALGORITHMS
 from torch import nn
 
 from reducenet_mm import set_scaler
 from reducenet_mm.engine import preflight
 from tests.test_engine.conftest import Make, Refuse
+from tests.test_models.presets import distiller
 
 STEM = ('backbone.conv1', 'backbone.bn1')
 STAGE = (*STEM, 'backbone.layer1')
@@ -115,6 +117,26 @@ def test_nothing_is_changed_by_looking(classifier: nn.Module):
     assert not classifier.backbone.layer1._forward_pre_hooks
 
 
+@pytest.mark.parametrize('view', ['student', 'teacher'])
+def test_whoever_answers_it_is_the_student_that_trains(
+    classifier_cfg: Callable[..., dict], view: str
+):
+    algorithm = ALGORITHMS.build(
+        dict(
+            _scope_='mmrazor',
+            type='SupernetDistill',
+            architecture=classifier_cfg(),
+            distiller=distiller('soft_labels'),
+            reuse=dict(freeze=['stem']),
+            predict_view=view,
+        )
+    )
+    name = 'architecture.backbone.layer1'
+    cfg = Config(dict(activation_checkpointing=name))
+    with pytest.raises(ValueError, match=f"'{name}' would not train"):
+        preflight.check_forwards(cfg, algorithm)
+
+
 def test_what_cannot_take_the_image_is_passed_over(classifier: nn.Module):
     classifier.backbone.conv1 = nn.Linear(3, 4)
     cfg = Config(dict(activation_checkpointing=['backbone.layer1']))
@@ -145,6 +167,8 @@ def test_what_has_no_gates_may_be_traced(classifier_cfg: Callable[..., dict]):
     model_cfg = classifier_cfg()
     model_cfg['backbone'] = dict(type='ResNet', depth=18)
     preflight.check_forwards(cfg, MODELS.build(model_cfg))
+    cfg.efficient_conv_bn_eval = ['head']
+    preflight.check_forwards(cfg, MODELS.build(classifier_cfg()))
     cfg.efficient_conv_bn_eval = []
     preflight.check_forwards(cfg, MODELS.build(classifier_cfg()))
 
@@ -169,8 +193,12 @@ FROZEN_STEM = "reuse=dict(inherit='all', freeze=['stem'])"
         (
             '',
             "efficient_conv_bn_eval = ['architecture.backbone']",
-            '`architecture.backbone.layer1.0.conv1` has one: teacher and '
-            'student would become the same network. Leave it out.',
+            'the gate of `architecture.backbone.layer1.0.conv1` would stay',
+        ),
+        (
+            '',
+            "efficient_conv_bn_eval = ['architecture.backbne']",
+            "no module 'architecture.backbne'. Did you mean",
         ),
     ],
 )

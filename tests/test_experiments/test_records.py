@@ -33,6 +33,9 @@ def test_a_function_counts_by_its_name() -> None:
     assert content_hash(dict(type=Path)) == content_hash(dict(type=repr(Path)))
     with pytest.raises(ValueError, match=r'<object object at 0x\w+> in a con'):
         content_hash(dict(sampler=object()))
+    with pytest.raises(ValueError, match=r'<lambda> at 0x'):
+        content_hash(dict(type=lambda: None))
+    assert content_hash({'a', 'b', 'c'}) == content_hash({'c', 'b', 'a'})
 
 
 def test_a_marker_is_read_only_for_its_own_hash(tmp_path: Path) -> None:

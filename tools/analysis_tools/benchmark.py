@@ -32,7 +32,6 @@ from reducenet_mm.experiments.benchmarks.inference import (
 )
 from reducenet_mm.experiments.benchmarks.latency import BATCH_SIZES, conditions
 from reducenet_mm.experiments.code_version import versions
-from reducenet_mm.files import check_file, write_json
 
 UNITS = {
     'milliseconds': ('ms', '.3f'),
@@ -160,12 +159,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Time, print, write."""
     args = parse_args(argv)
     with launch.usage_errors('benchmark.py'):
-        if args.json is not None:
-            check_file(args.json)
+        launch.check_json(args)
     result = benchmark(args)
     show(result)
-    if args.json is not None:
-        write_json(args.json, result)
+    launch.write_json(args, 'benchmark.py', result)
 
 
 def _cell(value: dict[str, float], digits: str) -> str:

@@ -27,7 +27,6 @@ from reducenet_mm.experiments.benchmarks.overhead import (
     without_seeds,
 )
 from reducenet_mm.experiments.code_version import versions
-from reducenet_mm.files import check_file, write_json
 
 LOADERS = ('train_dataloader',)
 
@@ -66,8 +65,7 @@ def benchmark(args: argparse.Namespace) -> dict[str, Any]:
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     with launch.usage_errors('benchmark_overhead.py'):
-        if args.json is not None:
-            check_file(args.json)
+        launch.check_json(args)
         cfg = launch.read_config(args.config, args.cfg_options)
         preflight.check_sections(cfg, SECTIONS)
         launch.set_loader_defaults(cfg, LOADERS)
@@ -109,8 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     result = benchmark(args)
     show(result)
-    if args.json is not None:
-        write_json(args.json, result)
+    launch.write_json(args, 'benchmark_overhead.py', result)
 
 
 if __name__ == '__main__':

@@ -47,8 +47,10 @@ from rich.table import Table
 from reducenet_mm.engine.hooks.memory_format_hook import check_channels_last
 from reducenet_mm.engine.launch import (
     add_json_argument,
+    check_json,
     read_config,
     usage_errors,
+    write_json,
 )
 from reducenet_mm.engine.preflight import no_side_effects
 from reducenet_mm.experiments.benchmarks.step_cost import (
@@ -64,7 +66,6 @@ from reducenet_mm.experiments.benchmarks.timing import (
     time_interleaved,
 )
 from reducenet_mm.experiments.code_version import code_version
-from reducenet_mm.files import check_file, write_json
 
 RATIOS = (
     ('supernet', 'mmrazor'),
@@ -233,12 +234,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     os.environ.setdefault('KINETO_LOG_LEVEL', '5')  # the profiler's chatter
     with usage_errors('benchmark_step.py'):
-        if args.json is not None:
-            check_file(args.json)
+        check_json(args)
         result = benchmark(args)
     show(result)
-    if args.json is not None:
-        write_json(args.json, result)
+    write_json(args, 'benchmark_step.py', result)
 
 
 if __name__ == '__main__':

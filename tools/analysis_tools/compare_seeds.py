@@ -9,13 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reducenet_mm.engine.launch import add_json_argument, usage_errors
+from reducenet_mm.engine.launch import (
+    add_json_argument,
+    check_json,
+    usage_errors,
+    write_json,
+)
 from reducenet_mm.experiments.pipeline.seed_comparison import (
     READ,
     compare_seeds,
     seeds_markdown,
 )
-from reducenet_mm.files import check_file, write_json
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -63,13 +67,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read, compare, print, write."""
     args = parse_args(argv)
     with usage_errors('compare_seeds.py'):
-        if args.json is not None:
-            check_file(args.json)
+        check_json(args)
         reports = [read_report(path) for path in args.reports]
         content = compare_seeds(reports)
     print(seeds_markdown(content))
-    if args.json is not None:
-        write_json(args.json, content)
+    write_json(args, 'compare_seeds.py', content)
 
 
 if __name__ == '__main__':

@@ -27,7 +27,6 @@ from reducenet_mm.experiments.benchmarks.complexity import (
     total,
 )
 from reducenet_mm.experiments.code_version import versions
-from reducenet_mm.files import check_file, write_json
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -107,12 +106,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Count, print, write."""
     args = parse_args(argv)
     with launch.usage_errors('get_flops.py'):
-        if args.json is not None:
-            check_file(args.json)
+        launch.check_json(args)
         result = count(args)
     show(result)
-    if args.json is not None:
-        write_json(args.json, result)
+    launch.write_json(args, 'get_flops.py', result)
 
 
 if __name__ == '__main__':

@@ -29,8 +29,10 @@ from typing import Any
 from reducenet_mm.engine.checkpointing import newest_checkpoint
 from reducenet_mm.engine.launch import (
     add_json_argument,
+    check_json,
     default_work_dir,
     usage_errors,
+    write_json,
 )
 from reducenet_mm.experiments.code_version import code_version
 from reducenet_mm.experiments.kills.outcome import differences, load, outcome
@@ -48,7 +50,6 @@ from reducenet_mm.experiments.kills.sessions import (
     hit,
 )
 from reducenet_mm.experiments.scalars import scalar_files
-from reducenet_mm.files import check_file, write_json
 
 TRAIN = Path(__file__).parents[1] / 'train.py'
 ROUNDS = 4
@@ -237,8 +238,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = Path(default_work_dir(args.config)).name
     work_dir = Path(args.work_dir or f'work_dirs/kill_test/{name}')
     with usage_errors('kill_test.py'):
-        if args.json is not None:
-            check_file(args.json)
+        check_json(args)
         if not Path(args.config).is_file():
             raise FileNotFoundError(f'config {args.config!r} is not there.')
         if work_dir.exists() and any(work_dir.iterdir()):
@@ -247,8 +247,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
     print(f'seed {args.seed}: the same moments again with --seed', flush=True)
     result = test_config(args, work_dir)
-    if args.json is not None:
-        write_json(args.json, result)
+    write_json(args, 'kill_test.py', result)
     wanted = wanted_kills(args)
     by_kind = result['kills_by_kind']
     counts = (f'{by_kind[k]} of {wanted[k]} {k}' for k in KINDS)

@@ -14,13 +14,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reducenet_mm.engine.launch import add_json_argument, usage_errors
+from reducenet_mm.engine.launch import (
+    add_json_argument,
+    check_json,
+    usage_errors,
+    write_json,
+)
 from reducenet_mm.experiments.code_version import versions
 from reducenet_mm.experiments.published_parity import (
     compare_published,
     load_code,
 )
-from reducenet_mm.files import check_file, sha256_file, write_json
+from reducenet_mm.files import sha256_file
 from reducenet_mm.plain_numbers import checked_int
 
 PROG = 'compare_published.py'
@@ -90,8 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Compare as the command line says."""
     args = parse_args(argv)
     with usage_errors(PROG):
-        if args.json is not None:
-            check_file(args.json)
+        check_json(args)
         checked_int('--every', args.every, 1)
         code = load_code(args.code)
         found = [
@@ -107,14 +111,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     if apart:
         sys.exit(f'{PROG}: outputs differ: {", ".join(apart)}')
-    if args.json is not None:
-        content = dict(
-            code_sha256=sha256_file(args.code),
-            versions=versions(),
-            compared=found,
-            table=rows,
-        )
-        write_json(args.json, content)
+    content = dict(
+        code_sha256=sha256_file(args.code),
+        versions=versions(),
+        compared=found,
+        table=rows,
+    )
+    write_json(args, PROG, content)
 
 
 if __name__ == '__main__':

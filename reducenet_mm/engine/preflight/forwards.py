@@ -30,19 +30,16 @@ def check_forwards(cfg: Config, model: nn.Module) -> None:
         model: What ``cfg.model`` builds, on the CPU; it is left as it was.
 
     Raises:
-        ValueError: If ``activation_checkpointing`` names no module of the
-            model, or one that it would cut off from its gradient, or
-            ``efficient_conv_bn_eval`` meets a network with gates.
+        ValueError: If one names no module of the model, or
+            ``activation_checkpointing`` one that it would cut off from its
+            gradient, or ``efficient_conv_bn_eval`` one with gates.
     """
     _check_recomputed(cfg, model)
     _check_traced(cfg, model)
 
 
 def _check_recomputed(cfg: Config, model: nn.Module) -> None:
-    names = cfg.get(_RECOMPUTED) or ()
-    names = [names] if isinstance(names, str) else names
-    modules = {name: _module(model, name) for name in names}
-    for name in _cut_off(model, modules):
+    for name in _cut_off(model, _named(cfg, _RECOMPUTED, model)):
         raise ValueError(
             f'{_RECOMPUTED}={cfg[_RECOMPUTED]!r}: {name!r} would not train. '
             'None of the tensors that it is given needs a gradient, as where '
@@ -54,25 +51,29 @@ def _check_recomputed(cfg: Config, model: nn.Module) -> None:
 
 
 def _check_traced(cfg: Config, model: nn.Module) -> None:
-    names = cfg.get(_TRACED)
-    host = next(hosts(model), None)
-    if names and host is not None:
-        raise ValueError(
-            f'{_TRACED}={names!r} traces modules once and for all, with the '
-            f'gates as they are then, and `{host[0]}` has one: teacher and '
-            'student would become the same network. Leave it out.'
-        )
+    for name, module in _named(cfg, _TRACED, model).items():
+        for inner, _ in hosts(module):
+            raise ValueError(
+                f'{_TRACED}={cfg[_TRACED]!r} traces {name!r} once and for '
+                f'all, and the gate of `{name}.{inner}` would stay as it is '
+                'then, whatever is set later. Leave it out.'
+            )
 
 
-def _module(model: nn.Module, name: str) -> nn.Module:
-    try:
-        return attrgetter(name)(model)  # as MMEngine finds it
-    except AttributeError as error:
-        known = [known for known, _ in model.named_modules()]
-        raise ValueError(
-            f'{_RECOMPUTED}: the model has no module {name!r}. '
-            f'{did_you_mean(name, known) or "Leave it out."}'.rstrip()
-        ) from error
+def _named(cfg: Config, key: str, model: nn.Module) -> dict[str, nn.Module]:
+    """Return the modules that a key names, as MMEngine finds them."""
+    names = cfg.get(key) or ()
+    modules = {}
+    for name in [names] if isinstance(names, str) else names:
+        try:
+            modules[name] = attrgetter(name)(model)
+        except AttributeError as error:
+            known = [known for known, _ in model.named_modules()]
+            raise ValueError(
+                f'{key}: the model has no module {name!r}. '
+                f'{did_you_mean(name, known) or "Leave it out."}'.rstrip()
+            ) from error
+    return modules
 
 
 def _cut_off(model: nn.Module, modules: Mapping[str, nn.Module]) -> list[str]:
@@ -96,9 +97,11 @@ def _cut_off(model: nn.Module, modules: Mapping[str, nn.Module]) -> list[str]:
         module.register_forward_pre_hook(_watch(name, reached))
         for name, module in trained.items()
     ]
+    # An algorithm may answer as its teacher, which has no gradient.
+    network = getattr(model, 'architecture', model)
     # What cannot take an image of that size may have told enough by then.
     with evaluating(model), torch.enable_grad(), suppress(Exception):
-        model(image, mode='tensor')
+        network(image, mode='tensor')
     for handle in handles:
         handle.remove()
     return [name for name, needed in reached.items() if not needed]

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,22 +11,15 @@ from typing import Any
 from mmengine.config import Config
 
 from reducenet_mm.engine.launch import read_config
-from reducenet_mm.engine.preflight import (
-    check_config,
-    check_forwards,
-    check_hooks,
-    no_side_effects,
-)
 
 from ..budget import matched_epochs, restart_periods, schedule_options
 from ..checks import (
-    TEST_SECTIONS,
+    check_as_trained,
     check_checkpoints,
-    check_metrics,
     errors_of,
     run_epochs,
 )
-from ..cost import LOADERS, NetworkSize, TrainingCost
+from ..cost import NetworkSize, TrainingCost
 from ..records import content_hash
 from ..steps import fading_hooks, stop_epochs
 from .arms import Arm, in_order, needed_arms
@@ -137,8 +129,15 @@ def plan_arms(
     meter = Meter()
     for arm in in_order(campaign.arms):
         with errors_of(f'arms.{arm.name}', arm.config):
-            planned[arm.name] = _plan(arm, campaign, planned, meter)
-            _check_as_trained(planned[arm.name], campaign.metric, tested)
+            one = _plan(arm, campaign, planned, meter)
+            # Of arms alike only the first is looked at when it is measured.
+            check_as_trained(
+                one.cfg,
+                campaign.metric,
+                tested=tested,
+                student_init=arm.needs.get('model.student_init'),
+            )
+        planned[arm.name] = one
     return {name: planned[name] for name in campaign.arms}
 
 
@@ -219,23 +218,6 @@ def _plan(
         needed_multiply_adds=needed,
         budget_ratio=ratio,
     )
-
-
-def _check_as_trained(one: PlannedArm, metric: str, tested: bool) -> None:
-    """Check what a cell would refuse, which would come hours later.
-
-    What has been measured need not have been: it counts once for arms alike.
-    """
-    cfg = copy.deepcopy(one.cfg)
-    if 'model.student_init' in one.arm.needs:  # read by no check
-        cfg.model.student_init = one.arm.needs['model.student_init']
-    if not tested:
-        cfg.update(dict.fromkeys(TEST_SECTIONS))
-    with no_side_effects():
-        model = check_config(cfg, LOADERS, init_weights=False)
-        check_forwards(cfg, model)
-        check_metrics(cfg, model, metric, tested=tested)
-        check_hooks(cfg, model)
 
 
 def _check_budget(arm: Arm, total: float, needed: float) -> None:

@@ -30,6 +30,7 @@ from reducenet_mm.plain_numbers import as_number
 
 from ..checks import TEST_SECTIONS, check_end
 from ..code_version import code_version
+from ..cost import LOADERS
 from ..processes import LOG, exclusive
 from ..records import (
     STARTED,
@@ -49,7 +50,6 @@ PRELOAD = (
     'mmpretrain.models',
     'mmpretrain.visualization',
 )
-LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 @dataclass(frozen=True)

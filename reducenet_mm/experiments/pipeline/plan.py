@@ -13,12 +13,12 @@ from reducenet_mm.engine.launch import read_config
 from reducenet_mm.engine.preflight.hooks import hook_classes
 
 from ..budget import matched_epochs, restart_periods, schedule_options
-from ..checks import check_checkpoints, errors_of, run_epochs
+from ..checks import check_as_trained, check_checkpoints, errors_of, run_epochs
 from ..cost import measure_training
 from ..processes import option_arguments
 from .config import Entry, Pipeline
 from .planned import Run, check_unchanged, read_run_config
-from .stage_order import check_as_trained, check_stages, network_role
+from .stage_order import check_stages, network_role
 
 
 def plan_runs(pipeline: Pipeline, work_dir: Path) -> list[Run]:
@@ -47,7 +47,7 @@ def plan_runs(pipeline: Pipeline, work_dir: Path) -> list[Run]:
         with errors_of(entry.name, entry.config):
             run = _plan_control(entry, pipeline, work_dir)
             controls.append(_fit(run, entry, spent))
-        check_as_trained(controls[-1], pipeline.metric)
+            check_as_trained(controls[-1].cfg, pipeline.metric)
     return stages + controls
 
 

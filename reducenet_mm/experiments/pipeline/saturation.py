@@ -108,20 +108,7 @@ class Until:
         check_validated(cfg)
         if self.patience is None:
             return {}
-        if fading_hooks(cfg):
-            raise ValueError(
-                f'`until.patience`={self.patience} with a hook that fades '
-                'branches (custom_hooks): validation is at scaler 0, so the '
-                'stage could end, and its student be shipped, while they '
-                'fade. Leave `until.patience` out, or the hook.'
-            )
-        if stop_epochs(cfg):
-            raise ValueError(
-                f'`until.patience`={self.patience} with a StopDistillHook '
-                '(custom_hooks): the stage could end at any epoch, and its '
-                'epochs do not cost the same. Leave `until.patience` out, or '
-                'the hook.'
-            )
+        _check_steady(cfg, self.patience)
         interval = cfg.train_cfg.get('val_interval', 1)
         saved = cfg.get('default_hooks', {}).get('checkpoint', {})
         _check_all_saved(cfg, saved)
@@ -138,6 +125,24 @@ class Until:
         if every < 1 or interval % every:
             options['default_hooks.checkpoint.interval'] = interval
         return options
+
+
+def _check_steady(cfg: Config, patience: int) -> None:
+    """Refuse what makes it matter at which epoch a stage ends."""
+    if fading_hooks(cfg):
+        raise ValueError(
+            f'`until.patience`={patience} with a hook that fades branches '
+            '(custom_hooks or default_hooks): validation is at scaler 0, so '
+            'the stage could end, and its student be shipped, while they '
+            'fade. Leave `until.patience` out, or the hook.'
+        )
+    if any(at < cfg.train_cfg.max_epochs for at in stop_epochs(cfg)):
+        raise ValueError(
+            f'`until.patience`={patience} with a StopDistillHook '
+            '(custom_hooks or default_hooks): the stage could end at any '
+            'epoch, and its epochs do not cost the same. Leave '
+            '`until.patience` out, or the hook.'
+        )
 
 
 @dataclass(frozen=True)

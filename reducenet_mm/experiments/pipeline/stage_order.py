@@ -3,24 +3,17 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
 
-from reducenet_mm.engine.preflight import (
-    check_config,
-    check_forwards,
-    check_hooks,
-    no_side_effects,
-)
 from reducenet_mm.models.checkpoint_checks import check_state_dict
 from reducenet_mm.models.merged_student import merge_student
 from reducenet_mm.models.supernet import hosts, is_branch_key, is_lora_key
 
-from ..checks import check_metrics, errors_of
+from ..checks import check_as_trained, errors_of
 from ..cost import build_model, deployed_model
 from .config import Pipeline
 from .planned import Run
@@ -97,7 +90,7 @@ def check_stages(pipeline: Pipeline, stages: Sequence[Run]) -> None:
         students = _students_before(stages, index)
         if stage.role == 'student' and students:
             _check_successor(where, stage, students)
-        check_as_trained(stage, pipeline.metric, follows=bool(students))
+        _check_as_trained(stage, pipeline, bool(students), stage is stages[-1])
     students = [stage for stage in stages if stage.role == 'student']
     if pipeline.until is not None or len(students) > 1:
         for stage in stages:
@@ -107,35 +100,27 @@ def check_stages(pipeline: Pipeline, stages: Sequence[Run]) -> None:
         _check_until(pipeline, stages)
 
 
-def check_as_trained(run: Run, metric: str, follows: bool = False) -> None:
-    """Check hooks and metrics as the training does, which comes hours later.
-
-    Args:
-        run: Its plan.
-        metric: That the pipeline reads.
-        follows: Whether students were trained just before it.
-
-    Raises:
-        ValueError: If the training would refuse them.
-    """
-    cfg = copy.deepcopy(run.cfg)
-    starts_from_student = follows and run.role == 'student'
-    if starts_from_student:
-        cfg.model.student_init = 'the best student so far'
-    with errors_of(run.name, run.config), no_side_effects():
-        model = check_config(cfg, (), init_weights=False)
-        check_forwards(cfg, model)
-        check_metrics(cfg, model, metric)
-        try:
-            check_hooks(cfg, model)
-        except ValueError as error:
-            if not starts_from_student:
-                raise
-            raise ValueError(
-                f'{error} Here the pipeline sets model.student_init, as '
-                'students are trained before this one; branches can fade in '
-                'the first of them.'
-            ) from error
+def _check_as_trained(
+    stage: Run, pipeline: Pipeline, follows: bool, is_last: bool
+) -> None:
+    """Check a stage as its process will; ``follows`` another student's."""
+    init = advice = None
+    if follows and stage.role == 'student':
+        init = 'the best student so far'
+        advice = (
+            'Here the pipeline sets model.student_init, as students are '
+            'trained before this one; branches can fade in the first of them.'
+        )
+    # A student that is not shipped is not tested.
+    tested = stage.role != 'student' or is_last or pipeline.until is not None
+    with errors_of(stage.name, stage.config):
+        check_as_trained(
+            stage.cfg,
+            pipeline.metric,
+            tested=tested,
+            student_init=init,
+            advice=advice or '',
+        )
 
 
 def _students_before(stages: Sequence[Run], index: int) -> list[Run]:

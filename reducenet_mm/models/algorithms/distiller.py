@@ -183,9 +183,11 @@ def _check_recorded_labels(distiller: ConfigurableDistiller) -> None:
     """Say where images come with scores, which MMRazor cannot index by."""
     for loss, key in _uses_of_labels(distiller):
         wanted = distiller.loss_forward_mappings[loss][key]
-        labels = distiller.student_recorders.get_recorder(
-            wanted['recorder']
-        ).get_record_data(wanted.get('record_idx', 0), wanted.get('data_idx'))
+        side = 'student' if wanted['from_student'] else 'teacher'
+        recorders = getattr(distiller, f'{side}_recorders')
+        labels = recorders.get_recorder(wanted['recorder']).get_record_data(
+            wanted.get('record_idx', 0), wanted.get('data_idx')
+        )
         if isinstance(labels, Tensor) and labels.is_floating_point():
             raise RuntimeError(
                 f'{_needs_one_class(distiller, loss, key)} of shape '
