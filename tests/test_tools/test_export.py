@@ -216,12 +216,13 @@ def test_a_form_that_breaks_is_named_and_nothing_is_written(
 
 
 def test_a_folder_that_is_a_file_is_refused_first(
-    arguments: list[str], export: Callable, tmp_path: Path
+    arguments: list[str], export: Callable, tmp_path: Path, capsys: Any
 ) -> None:
     (tmp_path / 'out').write_text('mine')
     with pytest.raises(SystemExit) as caught:
         export([*arguments, '--out', str(tmp_path / 'out')])
-    assert 'is a file' in str(caught.value.code)
+    assert caught.value.code == 2
+    assert 'is a file; give a folder' in capsys.readouterr().err
     assert (tmp_path / 'out').read_text() == 'mine'
 
 
