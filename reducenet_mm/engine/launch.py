@@ -34,6 +34,7 @@ _PATH_ERRORS = (
     IsADirectoryError,
     PermissionError,
 )
+"""What a path of the user's is the reason of; a full disk is none of it."""
 
 _READERS = {None, 'addict', 'mmengine', 'yaml', *sys.stdlib_module_names}
 """Packages, and config files themselves (None), that read a config."""

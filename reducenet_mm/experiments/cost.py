@@ -1,9 +1,5 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""What training and inference cost, in counted multiply-adds.
-
-Counted are convolutions and linear layers (matrix products); norms,
-activations and the losses' element-wise work are not.
-"""
+"""What training and inference cost, in multiply-adds as of ``steps``."""
 
 from __future__ import annotations
 

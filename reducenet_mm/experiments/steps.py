@@ -141,10 +141,12 @@ def _stopping(
         student: Multiply-adds of the batch with the teacher.
     """
     epochs = cfg.train_cfg.get('max_epochs')
-    stops = [0 if at <= 0 else at for at in stop_epochs(cfg)]
-    if not stops or epochs is None or min(stops) >= epochs:
+    if epochs is None:
         return 0.0  # the hook looks at the beginning of epochs
+    first = max(0, min(stop_epochs(cfg), default=epochs))
+    if first >= epochs:
+        return 0.0
     model.distillation_stopped = True
     alone = step_multiply_adds(model, *batch)
     model.distillation_stopped = False
-    return (student - alone) * (1 - min(stops) / epochs)
+    return (student - alone) * (1 - first / epochs)

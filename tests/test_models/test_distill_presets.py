@@ -165,6 +165,27 @@ def test_class_scores_of_the_data_set_are_named(classifier_cfg, classifier):
             algorithm.loss(inputs, samples)
 
 
+def test_scores_that_the_teacher_records_are_named_too(classifier_cfg):
+    """In place, where the teacher computes its loss, it has labels too."""
+    cfg = distiller('dkd')
+    labels = cfg['student_recorders'].pop('labels')
+    cfg['teacher_recorders']['labels'] = labels
+    mapping = cfg['loss_forward_mappings']['loss_dkd']['gt_labels']
+    mapping['from_student'] = False
+    architecture = classifier_cfg()
+    architecture['head']['loss'] = dict(type='CrossEntropyLoss', use_soft=True)
+    settings = dict(_scope_='mmrazor', type='InplaceDistill', distiller=cfg)
+    algorithm = MODELS.build(dict(settings, architecture=architecture)).train()
+    algorithm.set_position(seed=0, iteration=5, max_iters=10)
+    inputs, samples = batch()
+    for sample, label in zip(samples, LABELS, strict=True):
+        sample.set_gt_score(F.one_hot(label, 5) * 0.9 + 0.02)
+    with pytest.raises(
+        RuntimeError, match=r'\(DKDLoss\) needs one .*gt_label'
+    ):
+        algorithm.loss(inputs, samples)
+
+
 def test_losses_that_reach_nothing_are_refused(build):
     body = dict(reuse=dict(freeze=[r're:backbone\..+']))
     with pytest.raises(ValueError, match=r'layer3.* only the head trains'):

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from reducenet_mm.engine import launch
 
 TOOLS = {
     'analysis_tools/benchmark': ['no.py'],
@@ -49,3 +52,14 @@ def test_a_file_that_cannot_be_written_is_said_first(
     said = captured.err.strip().splitlines()
     assert len(said) == 1 and said[0].endswith(message)
     assert said[0].startswith(f'{Path(tool).name}.py: error: ')
+
+
+def test_what_goes_wrong_afterwards_is_one_line_too(tmp_path: Path) -> None:
+    (tmp_path / 'taken').write_text('')
+    args = Namespace(json=str(tmp_path / 'taken' / 'result.json'))
+    with pytest.raises(SystemExit, match=r'^tool\.py: error: .*taken'):
+        launch.write_json(args, 'tool.py', {})
+    launch.write_json(Namespace(json=None), 'tool.py', {})
+    args.json = str(tmp_path / 'new' / 'result.json')
+    launch.write_json(args, 'tool.py', [1])
+    assert Path(args.json).read_text() == '[\n  1\n]\n'

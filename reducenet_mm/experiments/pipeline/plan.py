@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
+
 from reducenet_mm.engine.hooks.exact_resume_hook import ExactResumeHook
 from reducenet_mm.engine.launch import read_config
 from reducenet_mm.engine.preflight.hooks import hook_classes
@@ -79,10 +81,7 @@ def fit_controls(
 
 
 def _plan_stage(entry: Entry, pipeline: Pipeline, work_dir: Path) -> Run:
-    _refuse_inplace(entry)
-    options = _base_options(entry, pipeline)
-    cfg = read_run_config(entry.config, options)
-    check_checkpoints(cfg)
+    options, cfg = _read(entry, pipeline)
     is_student = 'architecture' in cfg.model
     if entry.epochs is not None:
         options.update(schedule_options(cfg, [entry.epochs]))
@@ -109,6 +108,15 @@ def _plan_stage(entry: Entry, pipeline: Pipeline, work_dir: Path) -> Run:
     )
 
 
+def _read(entry: Entry, pipeline: Pipeline) -> tuple[dict[str, Any], Config]:
+    """Return the options of a stage or control, and its config with them."""
+    _refuse_inplace(entry)
+    options = _base_options(entry, pipeline)
+    cfg = read_run_config(entry.config, options)
+    check_checkpoints(cfg)
+    return options, cfg
+
+
 def _refuse_inplace(entry: Entry) -> None:
     kind = str(read_config(str(entry.config), {}).model.get('type'))
     if kind.rpartition('.')[-1] == 'InplaceDistill':
@@ -121,10 +129,7 @@ def _refuse_inplace(entry: Entry) -> None:
 
 def _plan_control(entry: Entry, pipeline: Pipeline, work_dir: Path) -> Run:
     """Plan a control as long as its config says."""
-    _refuse_inplace(entry)
-    options = _base_options(entry, pipeline)
-    cfg = read_run_config(entry.config, options)
-    check_checkpoints(cfg)
+    options, cfg = _read(entry, pipeline)
     if 'architecture' in cfg.model:
         raise ValueError(
             'this config needs a teacher (model.teacher_ckpt); a control '

@@ -104,7 +104,7 @@ def _check_as_trained(
     stage: Run, pipeline: Pipeline, follows: bool, is_last: bool
 ) -> None:
     """Check a stage as its process will; ``follows`` another student's."""
-    init = advice = None
+    init, advice = None, ''
     if follows and stage.role == 'student':
         init = 'the best student so far'
         advice = (
@@ -119,7 +119,7 @@ def _check_as_trained(
             pipeline.metric,
             tested=tested,
             student_init=init,
-            advice=advice or '',
+            advice=advice,
         )
 
 
