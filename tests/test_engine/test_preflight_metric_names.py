@@ -158,6 +158,14 @@ def test_schedulers_wait_for_what_is_measured(
         'param_scheduler.1.monitor to one of these, with '
         "rule='greater' where more is better."
     )
+    for rule in ({}, dict(rule='less')):
+        with pytest.raises(ValueError) as refused:
+            check(dict(type=kind, monitor='accuracy/top5', **rule))
+        assert str(refused.value) == (
+            "param_scheduler.0.rule='less': the rate would fall while "
+            "'accuracy/top5' rises, of which more is better. Set "
+            "param_scheduler.0.rule='greater'."
+        )
     several = dict(optimizer=[dict(type=kind)])
     cfg = config(ACCURACY, None, schedulers=several)
     preflight.check_metric_names(cfg, classifier)
@@ -169,6 +177,7 @@ def test_the_default_is_that_of_mmengine(classifier: nn.Module):
     with pytest.raises(KeyError, match='loss'):
         scheduler.step({'accuracy/top1': 10.0})
     scheduler.step({'loss': 1.0})
+    assert scheduler.rule == 'less'
 
 
 def test_what_is_best_must_be_known(classifier: nn.Module):
@@ -237,6 +246,11 @@ def test_metrics_that_cannot_be_built_are_named(
         (
             "param_scheduler = dict(_delete_=True, type='ReduceOnPlateauLR')",
             "param_scheduler.monitor='loss': val_evaluator measures accuracy",
+        ),
+        (
+            "param_scheduler = dict(_delete_=True, type='ReduceOnPlateauLR', "
+            "monitor='accuracy/top1')",
+            "param_scheduler.rule='less': the rate would fall while 'accuracy",
         ),
         (
             "val_evaluator = dict(_delete_=True, items=['f1-score'], "

@@ -46,9 +46,10 @@ def check_metric_names(cfg: Config, model: nn.Module) -> None:
 
     Raises:
         ValueError: If a name is none of theirs, a hook cannot tell whether
-            more of its metric is better, or the metrics cannot be built. The
-            first validation would end the training, or early stopping would
-            never come.
+            more of its metric is better, a scheduler takes less for better,
+            or the metrics cannot be built. The first validation would end
+            the training, early stopping would never come, or the rate would
+            fall while the network gets better.
     """
     awaited = list(_awaited(cfg))
     measured = _measured(cfg, model) if awaited else None
@@ -65,6 +66,19 @@ def check_metric_names(cfg: Config, model: nn.Module) -> None:
                 f'these{rule}.'
             )
     _check_rules(cfg, measured)
+    _check_plateaus(cfg)
+
+
+def _check_plateaus(cfg: Config) -> None:
+    """Refuse schedulers that take less for better: here more always is."""
+    for key, entry, kind in scheduler_classes(cfg):
+        rule = entry.get('rule', 'less')  # MMEngine's default
+        if issubclass(kind, ReduceOnPlateauParamScheduler) and rule == 'less':
+            raise ValueError(
+                f'{key}.rule={rule!r}: the rate would fall while '
+                f'{entry["monitor"]!r} rises, of which more is better. Set '
+                f"{key}.rule='greater'."
+            )
 
 
 def _check_rules(cfg: Config, measured: list[str]) -> None:
