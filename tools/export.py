@@ -11,7 +11,8 @@ from mmengine.config import DictAction
 from rich.console import Console
 from rich.table import Table
 
-from reducenet_mm.engine.launch import read_config, usage_errors
+from reducenet_mm.engine.config_file import read_config
+from reducenet_mm.engine.launch import usage_errors
 from reducenet_mm.export import (
     ExportOptions,
     ExportResult,

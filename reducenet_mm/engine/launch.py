@@ -7,10 +7,8 @@ import argparse
 import os
 import os.path as osp
 import sys
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 from mmengine.config import Config, DictAction
@@ -20,13 +18,11 @@ from mmengine.runner import Runner
 
 from reducenet_mm import compat, files
 
+from .config_file import read_config
 from .toolbox import CLASSIFIERS, scope_of
 
 USAGE_STATUS = 2
 """Exit status of a tool whose input is wrong, as argparse has it."""
-
-_FILE_ERRORS = (OSError, SyntaxError, ImportError)
-"""What a config is the reason of, wherever it is raised."""
 
 _PATH_ERRORS = (
     FileNotFoundError,
@@ -35,9 +31,6 @@ _PATH_ERRORS = (
     PermissionError,
 )
 """What a path of the user's is the reason of; a full disk is none of it."""
-
-_READERS = {None, 'addict', 'mmengine', 'yaml', *sys.stdlib_module_names}
-"""Packages, and config files themselves (None), that read a config."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -146,87 +139,6 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.work_dir = args.work_dir or cfg.get('work_dir')
     cfg.work_dir = cfg.work_dir or default_work_dir(args.config)
     return cfg
-
-
-def read_config(path: str, options: Mapping[str, Any] | None) -> Config:
-    """Read a config file and merge ``options`` (by dotted key) into it.
-
-    Raises:
-        FileNotFoundError: If the config file is not there.
-        ValueError: If it is not a config, or an option cannot be applied.
-    """
-    if not osp.isfile(path):
-        raise FileNotFoundError(f'config file {path!r} is not there.')
-    try:
-        cfg = Config.fromfile(path)
-    except Exception as error:
-        if not (isinstance(error, _FILE_ERRORS) or _is_of_config(error)):
-            raise
-        raise ValueError(
-            f'config file {path!r} cannot be read: {_reason(error)}'
-        ) from error
-    try:
-        cfg.merge_from_dict(dict(options or {}))
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            f'--cfg-options {options} cannot be applied to {path!r}: {error}'
-        ) from error
-    return cfg
-
-
-def check_imports(cfg: Config) -> None:
-    """Import all that a new-style config has still to import.
-
-    Raises:
-        ValueError: If something cannot be imported.
-    """
-    try:
-        _import_values(cfg)
-    except ImportError as error:
-        raise ValueError(
-            f'config file {cfg.filename!r} cannot be used: {error}'
-        ) from error
-
-
-def _import_values(value: Any) -> None:
-    if isinstance(value, Config):
-        imported = getattr(value, '_imported_names', ())
-        value = {key: value[key] for key in value if key not in imported}
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        for inner in value:
-            _import_values(inner)
-
-
-def _is_of_config(error: Exception) -> bool:
-    """Whether a config file raised it, not a module that it imports."""
-    _, *frames = traceback.walk_tb(error.__traceback__)  # without our own
-    return {_package(frame) for frame, _ in frames} <= _READERS
-
-
-def _package(frame: FrameType) -> str | None:
-    """Return whose code it is; that of a config file has no ``__name__``."""
-    name = frame.f_globals.get('__name__')
-    return None if name is None else name.partition('.')[0]
-
-
-def _reason(error: Exception) -> str:
-    """Return an error as text, with the file and line if it names none."""
-    if isinstance(error, _FILE_ERRORS):
-        return str(error)
-    message: Any = error
-    if isinstance(error, KeyError) and error.args:
-        message = error.args[0]  # str() would add quotes
-    places = [
-        f' (in {frame.f_code.co_filename!r}, line {line})'
-        for frame, line in traceback.walk_tb(error.__traceback__)
-        if _package(frame) is None
-    ]
-    place = places[-1] if places else ''
-    if not str(message):  # as of MMEngine where a lazy import is called
-        message = 'of which nothing else is known'
-    return f'{type(error).__name__}: {message}{place}'
 
 
 def default_work_dir(config: str) -> str:

@@ -18,7 +18,7 @@ from reducenet_mm.models.checkpoint_views import is_distill_state_dict
 
 from . import preflight
 from .checkpointing import keep_two_checkpoints, settle_resume
-from .launch import check_imports
+from .config_file import check_imports
 
 SECTIONS = ('train_dataloader', 'train_cfg', 'optim_wrapper')
 """What a training config must have; see ``preflight.check_sections``."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reducenet_mm.engine.launch import read_config
+from reducenet_mm.engine.config_file import read_config
 from reducenet_mm.experiments.campaign.config import read_campaign
 
 FILES = {

@@ -19,7 +19,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
-from reducenet_mm.engine.launch import read_config
+from reducenet_mm.engine.config_file import read_config
 from reducenet_mm.experiments.campaign.arms import in_order
 from reducenet_mm.experiments.campaign.config import Campaign, read_campaign
 

@@ -11,7 +11,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from reducenet_mm.engine.launch import read_config
+from reducenet_mm.engine.config_file import read_config
 from reducenet_mm.experiments.campaign.arms import Arm, needed_arms
 from reducenet_mm.experiments.campaign.config import Campaign, read_campaign
 from reducenet_mm.experiments.campaign.plan import PlannedArm, plan_arms

@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reducenet_mm.engine import launch
+from reducenet_mm.engine.config_file import read_config
 from reducenet_mm.experiments.benchmarks.complexity import input_shape
 from reducenet_mm.experiments.benchmarks.inference import (
     MODES,
@@ -106,7 +107,7 @@ def benchmark(args: argparse.Namespace) -> dict[str, Any]:
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     with launch.usage_errors('benchmark.py'):
-        cfg = launch.read_config(args.config, args.cfg_options)
+        cfg = read_config(args.config, args.cfg_options)
         networks = compared_networks(cfg)
         shape = input_shape(cfg, networks['plain'], args.shape)
     settings = dict(

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reducenet_mm.engine import launch, preflight
+from reducenet_mm.engine.config_file import read_config
 from reducenet_mm.engine.training import SECTIONS
 from reducenet_mm.experiments.benchmarks.overhead import (
     measure_overhead,
@@ -66,7 +67,7 @@ def benchmark(args: argparse.Namespace) -> dict[str, Any]:
         torch.set_num_threads(args.threads)
     with launch.usage_errors('benchmark_overhead.py'):
         launch.check_json(args)
-        cfg = launch.read_config(args.config, args.cfg_options)
+        cfg = read_config(args.config, args.cfg_options)
         preflight.check_sections(cfg, SECTIONS)
         launch.set_loader_defaults(cfg, LOADERS)
         preflight.check_config(cfg, LOADERS, init_weights=True)

@@ -44,11 +44,11 @@ from mmpretrain.structures import DataSample
 from rich.console import Console
 from rich.table import Table
 
+from reducenet_mm.engine.config_file import read_config
 from reducenet_mm.engine.hooks.memory_format_hook import check_channels_last
 from reducenet_mm.engine.launch import (
     add_json_argument,
     check_json,
-    read_config,
     usage_errors,
     write_json,
 )

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reducenet_mm.engine import launch
+from reducenet_mm.engine.config_file import read_config
 from reducenet_mm.experiments.benchmarks.complexity import (
     COUNTS,
     build_networks,
@@ -60,7 +61,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def count(args: argparse.Namespace) -> dict[str, Any]:
     """Build and count as the command line says."""
-    cfg = launch.read_config(args.config, args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     networks = build_networks(cfg)
     shape = input_shape(cfg, networks['deployed'], args.shape)
     found = {}

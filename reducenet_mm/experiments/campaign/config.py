@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reducenet_mm.engine.launch import read_config
+from reducenet_mm.engine.config_file import read_config
 from reducenet_mm.plain_numbers import checked_int
 
 from ..checks import check_entry, check_keys, read_options

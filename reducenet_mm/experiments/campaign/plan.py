@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from reducenet_mm.engine.launch import read_config
+from reducenet_mm.engine.config_file import read_config
 
 from ..budget import matched_epochs, restart_periods, schedule_options
 from ..checks import (

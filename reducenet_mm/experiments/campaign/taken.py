@@ -14,7 +14,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from reducenet_mm.engine.launch import read_config
+from reducenet_mm.engine.config_file import read_config
 
 from ..checks import flatten
 

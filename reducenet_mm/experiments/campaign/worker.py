@@ -25,6 +25,7 @@ from mmengine.config import Config
 from reducenet_mm.datasets.kept import keep_images
 from reducenet_mm.engine import launch, preflight
 from reducenet_mm.engine.checkpointing import newest_checkpoint
+from reducenet_mm.engine.config_file import read_config
 from reducenet_mm.engine.training import SECTIONS, begin_log, settle_training
 from reducenet_mm.plain_numbers import as_number
 
@@ -184,14 +185,14 @@ def planned_config(job: Job) -> Config:
         RuntimeError: If it was: the result would not be what its hash says.
     """
     unset = {**job.options, **dict.fromkeys(job.inputs)}
-    content = launch.read_config(job.config, unset).to_dict()
+    content = read_config(job.config, unset).to_dict()
     if content_hash(content) != job.config_hash:
         raise RuntimeError(
             f'{job.config}, or a file that it inherits from, has changed '
             'since this campaign was started. Start it again: it plans and '
             'trains anew what has changed.'
         )
-    return launch.read_config(job.config, job.options)
+    return read_config(job.config, job.options)
 
 
 def _numbers(metrics: Mapping[str, Any], wanted: str) -> dict[str, float]:

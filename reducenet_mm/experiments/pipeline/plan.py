@@ -10,8 +10,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from reducenet_mm.engine.config_file import read_config
 from reducenet_mm.engine.hooks.exact_resume_hook import ExactResumeHook
-from reducenet_mm.engine.launch import read_config
 from reducenet_mm.engine.preflight.hooks import hook_classes
 
 from ..budget import matched_epochs, restart_periods, schedule_options

@@ -13,7 +13,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from reducenet_mm.engine.launch import read_config
+from reducenet_mm.engine.config_file import read_config
 
 from ..cost import TrainingCost
 from ..processes import RunFailed
