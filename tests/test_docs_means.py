@@ -96,10 +96,9 @@ def test_learning_rates_of_the_page_are_those_of_an_optimizer():
     assert paramwise is not None
     text = f'roles_of_the_page = {paramwise[1]}'
     setting = Config.fromstring(text, '.py')
-    lora = dict(kind='weight')
     model = nn.ModuleDict(
         dict(
-            backbone=ReduceNet(8, base_channels=4, expansion=1, lora=lora),
+            backbone=ReduceNet(8, base_channels=4, expansion=1),
             head=nn.Linear(16, 10),
         )
     )
@@ -116,7 +115,8 @@ def test_learning_rates_of_the_page_are_those_of_an_optimizer():
     rates: dict[float, set[str]] = {}
     for group in optim.optimizer.param_groups:
         (param,) = group['params']
-        part = names[id(param)]
-        part = part if '.lora.' not in part else 'lora'
-        rates.setdefault(group['lr'], set()).add(part.split('.')[0])
-    assert rates == {0.1: {'head'}, 2.0: {'lora'}, 1.0: {'backbone'}}
+        name = names[id(param)]
+        part = 'conv1' if name.endswith('.0.conv1.weight') else 'backbone'
+        part = 'head' if name.startswith('head.') else part
+        rates.setdefault(group['lr'], set()).add(part)
+    assert rates == {0.1: {'head'}, 2.0: {'conv1'}, 1.0: {'backbone'}}
