@@ -11,8 +11,8 @@ from mmengine.config import DictAction
 from rich.console import Console
 from rich.table import Table
 
+from reducenet_mm.engine import launch
 from reducenet_mm.engine.config_file import read_config
-from reducenet_mm.engine.launch import usage_errors
 from reducenet_mm.export import (
     ExportOptions,
     ExportResult,
@@ -69,10 +69,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--calibration-images',
-        type=positive,
-        default=ExportOptions.num_calibration,
+        type=launch.positive,
         metavar='N',
-        help='how many training images calibrate --int8; default: %(default)s',
+        help='how many training images calibrate --int8; default: '
+        f'{ExportOptions.num_calibration}',
     )
     parser.add_argument(
         '--max-images',
@@ -89,20 +89,17 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action=DictAction,
         help='override settings of the config, as key=value pairs',
     )
-    return parser.parse_args(argv)
-
-
-def positive(text: str) -> int:
-    """Read an integer >= 1 from the command line."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f'must be at least 1, got {text}')
-    return value
+    args = parser.parse_args(argv)
+    if args.calibration_images is None:
+        args.calibration_images = ExportOptions.num_calibration
+    elif not args.int8:
+        parser.error('--calibration-images needs --int8')
+    return args
 
 
 def positive_or_all(text: str) -> int | None:
     """Read an integer >= 1, or ``all`` as None, from the command line."""
-    return None if text == 'all' else positive(text)
+    return None if text == 'all' else launch.positive(text)
 
 
 def print_result(result: ExportResult) -> None:
@@ -168,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         num_calibration=args.calibration_images,
     )
     try:
-        with usage_errors('export.py'):
+        with launch.usage_errors('export.py'):
             config = read_config(args.config, args.cfg_options)
             result = export_student(
                 config,

@@ -61,7 +61,10 @@ def build_parser() -> argparse.ArgumentParser:
         '--show', action='store_true', help='show the images in a window'
     )
     parser.add_argument(
-        '--interval', type=int, default=1, help='draw every n-th image'
+        '--interval',
+        type=launch.positive,
+        default=1,
+        help='draw every n-th image',
     )
     parser.add_argument(
         '--wait-time',
@@ -129,11 +132,20 @@ def show_predictions(cfg: Config, args: argparse.Namespace) -> None:
             "default_hooks.visualization=dict(type='VisualizationHook'), "
             'which the config does not set.'
         )
-    hook.enable = True
     hook.show = args.show
     hook.wait_time = args.wait_time
-    hook.out_dir = args.show_dir
     hook.interval = args.interval
+    scope = scope_of(cfg)
+    hook['enable' if scope == CLASSIFIERS else 'draw'] = True
+    if args.show_dir is None:
+        return
+    folder = str(Path(args.show_dir).absolute())  # not below the work dir
+    if scope == 'mmseg':  # whose hook has no folder of its own
+        if cfg.get('visualizer') is None:
+            raise ValueError('--show-dir needs a `visualizer` in the config.')
+        cfg.visualizer.save_dir = folder
+    else:
+        hook['out_dir' if scope == CLASSIFIERS else 'test_out_dir'] = folder
 
 
 def apply_tta(cfg: Config) -> None:

@@ -69,6 +69,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def positive(text: str) -> int:
+    """Read an integer >= 1 from the command line."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'must be at least 1, got {text}')
+    return value
+
+
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
     """Add the argument of every tool that measures something.
 
@@ -132,12 +140,14 @@ def load_config(args: argparse.Namespace) -> Config:
 
     Raises:
         FileNotFoundError: If the config file is not there.
+        OSError: If the work directory is a file, or cannot be written to.
         ValueError: If it is not a config, or an option cannot be applied.
     """
     cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir')
     cfg.work_dir = cfg.work_dir or default_work_dir(args.config)
+    files.check_folder(cfg.work_dir)
     return cfg
 
 

@@ -142,10 +142,16 @@ class ImageSource:
     def _batches(
         self, dataset: Any, limit: int | None
     ) -> Iterator[dict[str, Any]]:
-        indices = _chosen(len(dataset), limit)
-        for start in range(0, len(indices), BATCH_SIZE):
-            batch = indices[start : start + BATCH_SIZE]
-            yield self._preprocess([dataset[index] for index in batch])
+        """Yield batches of one size of images each, so that none is padded."""
+        batch: list[Any] = []
+        for index in _chosen(len(dataset), limit):
+            sample = dataset[index]
+            if batch and (len(batch) == BATCH_SIZE or _differ(batch, sample)):
+                yield self._preprocess(batch)
+                batch = []
+            batch.append(sample)
+        if batch:
+            yield self._preprocess(batch)
 
     def _preprocess(self, samples: list[Any]) -> dict[str, Any]:
         return self.model.data_preprocessor(
@@ -189,6 +195,11 @@ class ImageSource:
         side = 32 if isinstance(self.model.backbone, ResNet_CIFAR) else 224
         convs = (m for m in self.model.modules() if isinstance(m, nn.Conv2d))
         return (self._compared, next(convs).in_channels, side, side)
+
+
+def _differ(batch: list[Any], sample: Any) -> bool:
+    """Whether an image has another size than those of a batch."""
+    return sample['inputs'].shape != batch[0]['inputs'].shape
 
 
 def _chosen(count: int, limit: int | None) -> list[int]:

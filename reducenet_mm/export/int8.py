@@ -5,14 +5,20 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from .onnx_file import INPUT, as_array, require_onnx, strip_origins
+from .onnx_file import (
+    INPUT,
+    as_array,
+    check_size,
+    require_onnx,
+    strip_origins,
+)
 
 
 def quantise(content: bytes, calibration: Iterable[Tensor]) -> bytes:
@@ -35,8 +41,8 @@ def quantise(content: bytes, calibration: Iterable[Tensor]) -> bytes:
 
     Raises:
         ImportError: If a package of the extra ``onnx`` is missing.
-        ValueError: If there is no calibration image, or a weight or a pixel
-            is NaN or infinite.
+        ValueError: If there is no calibration image, one has another size
+            than the model takes, or a weight or a pixel is NaN or infinite.
     """
     require_onnx()
     import onnx
@@ -44,7 +50,8 @@ def quantise(content: bytes, calibration: Iterable[Tensor]) -> bytes:
     proto = onnx.load_from_string(content)
     for tensor in proto.graph.initializer:
         _check_finite(onnx.numpy_helper.to_array(tensor), tensor.name)
-    reader = _Reader(calibration)
+    dims = proto.graph.input[0].type.tensor_type.shape.dim[1:]
+    reader = _Reader(calibration, [dim.dim_value for dim in dims])
     with tempfile.TemporaryDirectory(prefix='int8.') as folder:
         quantised = onnx.load_from_string(
             _quantise_file(content, reader, Path(folder))
@@ -58,7 +65,10 @@ def quantise(content: bytes, calibration: Iterable[Tensor]) -> bytes:
 class _Reader:
     """Hands batches to onnxruntime, which asks until it gets None."""
 
-    def __init__(self, calibration: Iterable[Tensor]) -> None:
+    def __init__(
+        self, calibration: Iterable[Tensor], size: Sequence[int]
+    ) -> None:
+        self._size = size
         batches = (batch for batch in calibration if len(batch))
         first = next(batches, None)
         if first is None:
@@ -72,6 +82,7 @@ class _Reader:
         batch = next(self._batches, None)
         if batch is None:
             return None
+        check_size(batch, self._size)
         images = as_array(batch)
         _check_finite(images, 'the calibration images')
         return {INPUT: images}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -119,7 +119,12 @@ class OnnxClassifier:
         )
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Compute logits (N, classes) of preprocessed images (N, C, H, W)."""
+        """Compute logits (N, classes) of preprocessed images (N, C, H, W).
+
+        Raises:
+            ValueError: If the images are not of the model's one size.
+        """
+        check_size(images, self.session.get_inputs()[0].shape[1:])
         feed = {INPUT: as_array(images)}
         return torch.from_numpy(self.session.run([OUTPUT], feed)[0])
 
@@ -141,6 +146,16 @@ def run_onnx(
         Logits (N, classes), float32.
     """
     return OnnxClassifier(content, threads)(images)
+
+
+def check_size(images: Tensor, size: Sequence[int]) -> None:
+    """Raise ``ValueError`` unless images are of a model's size (C, H, W)."""
+    if tuple(images.shape[1:]) != tuple(size):
+        raise ValueError(
+            f'an ONNX model takes images of one size, here {tuple(size)}, got '
+            f'{tuple(images.shape[1:])}. Let the pipeline of val_dataloader '
+            'bring all images to one size, such as by a crop.'
+        )
 
 
 def as_array(images: Tensor) -> Any:

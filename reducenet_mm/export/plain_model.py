@@ -120,11 +120,14 @@ def _host_cfg(old: Mapping[str, Any], folded: bool) -> dict[str, Any]:
             f'{GRAFTED!r}. Export without folding: --onnx and --int8 fold by '
             'themselves.'
         )
-    return {
+    host = {
         key: value
         for key, value in old['backbone'].items()
         if key not in HOST_TRAINING_KEYS
     }
+    if '_scope_' in old:  # in which its own is looked up, too
+        host.setdefault('_scope_', old['_scope_'])
+    return host
 
 
 def _resnet_cfg(old: Mapping[str, Any], folded: bool) -> dict[str, Any]:
@@ -153,11 +156,13 @@ def _resnet_cfg(old: Mapping[str, Any], folded: bool) -> dict[str, Any]:
 def _check_foldable(norm_cfg: Mapping[str, Any]) -> None:
     """Raise ``ValueError`` unless norms are affine in eval mode."""
     known = unscoped(norm_cfg.get('type', 'BN')) in ('BN', 'BN2d', 'SyncBN')
-    if not known or not norm_cfg.get('track_running_stats', True):
+    needed = ('track_running_stats', 'affine')
+    if not known or not all(norm_cfg.get(key, True) for key in needed):
         raise ValueError(
-            'only batch norms with running statistics can be folded into the '
-            'convolutions before them, got model.backbone.norm_cfg='
-            f'{dict(norm_cfg)}. Export without folding.'
+            'only batch norms with running statistics and a scale can be '
+            'folded into the convolutions before them, got '
+            f'model.backbone.norm_cfg={dict(norm_cfg)}. Export without '
+            'folding.'
         )
 
 

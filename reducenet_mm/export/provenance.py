@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.fileio import list_from_file
 from mmengine.registry import DATASETS
 from mmengine.runner.checkpoint import CheckpointLoader
 
@@ -50,6 +51,12 @@ def _classes_of_data(config: Config) -> Any:
     dataset_cfg = innermost(dataset_cfg)[0]
     if 'type' not in dataset_cfg:
         return None
+    own = dataset_cfg.get('classes')
+    own = own or (dataset_cfg.get('metainfo') or {}).get('classes')
+    if isinstance(own, str):  # a file with one name a line
+        return list_from_file(own) if Path(own).is_file() else None
+    if own is not None:
+        return own
     found = resolve(dataset_cfg['type'], scope_of(config), (DATASETS,))
     return getattr(found, 'METAINFO', {}).get('classes')
 

@@ -17,6 +17,7 @@ from reducenet_mm import __version__
 from reducenet_mm.compat.published_keys import PublishedNetwork, read_published
 from reducenet_mm.engine.preflight import no_side_effects
 from reducenet_mm.files import (
+    check_folder,
     checkpoint_bytes,
     sha256_file,
     write_atomically,
@@ -55,6 +56,7 @@ def convert_published(src: str | Path, dst: str | Path) -> ConversionResult:
 
     Raises:
         FileNotFoundError: If ``src`` is not there.
+        OSError: If ``dst`` lies in no folder that can be written to.
         ValueError: If ``src`` cannot be read or is not exactly a published
             network with one meaning, or ``dst`` cannot be written to
             without losing a file. Nothing has been written then.
@@ -91,6 +93,7 @@ def _check_paths(src: Path, dst: Path) -> Path:
             f'DST must end in .pth, got {str(dst)!r}: it is the checkpoint '
             'to write, and its config is written beside it.'
         )
+    check_folder(dst.parent)
     config = dst.with_suffix('.py')
     for path in (dst, config):
         if path.exists():

@@ -164,18 +164,23 @@ def export_student(
         ImportError: If ONNX is asked for and not installed, or the toolbox
             of the network is not.
         OSError: If ``out_dir`` cannot be written to.
-        ValueError: If the checkpoint cannot be read or does not fit
-            ``config``, ``config`` has no ReduceNet, a norm cannot absorb
-            what merging or folding leaves, a data set's config is wrong,
-            ``int8`` lacks training images or a ``val_dataloader``,
-            ``options`` has a form that only a classifier has, or a file
-            would overwrite ``config`` or ``checkpoint``.
+        ValueError: If the checkpoint cannot be read, is an address and no
+            file, or does not fit ``config``, ``config`` has no ReduceNet, a
+            norm cannot absorb what merging or folding leaves, a data set's
+            config is wrong, ``int8`` lacks training images or a
+            ``val_dataloader``, ``options`` has a form that only a classifier
+            has, or a file would overwrite ``config`` or ``checkpoint``.
         ParityError: If a form is not the same function.
             Whatever is raised, nothing has been written.
     """
     if options.onnx or options.int8:
         require_onnx()
     check_folder(out_dir)
+    if '://' in str(checkpoint):
+        raise ValueError(
+            f'checkpoint {str(checkpoint)!r} is an address. Download it, and '
+            'give the file: the student keeps its hash.'
+        )
     if not isinstance(config, Config):
         config = Config.fromfile(config)
     _check_kept(Path(out_dir), (config.filename, checkpoint))

@@ -156,8 +156,12 @@ def read_state_dict(path: str, config_key: str) -> StateDict:
     """
     file = resolve_checkpoint(path, config_key)
     checkpoint = CheckpointLoader.load_checkpoint(file, map_location='cpu')
-    state_dict = checkpoint.get('state_dict', checkpoint)
-    tensors = [k for k, v in state_dict.items() if isinstance(v, Tensor)]
+    state_dict = checkpoint
+    if isinstance(checkpoint, Mapping):
+        state_dict = checkpoint.get('state_dict', checkpoint)
+    tensors = []
+    if isinstance(state_dict, Mapping):
+        tensors = [k for k, v in state_dict.items() if isinstance(v, Tensor)]
     if not tensors:
         raise ValueError(
             f'{config_key}={file!r} holds no weights (no `state_dict` of '

@@ -103,7 +103,13 @@ def detector(root: Path, **backbone: Any) -> Config:
 
 _PACK = dict(
     type='PackDetInputs',
-    meta_keys=('img_id', 'ori_shape', 'img_shape', 'scale_factor'),
+    meta_keys=(
+        'img_id',
+        'img_path',
+        'ori_shape',
+        'img_shape',
+        'scale_factor',
+    ),
 )
 
 

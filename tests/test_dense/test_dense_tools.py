@@ -7,6 +7,7 @@ import runpy
 from pathlib import Path
 
 import mmengine
+import pytest
 import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
@@ -17,6 +18,7 @@ from .configs import distilled
 from .distillation import Trained, answers, stock
 
 TOOLS = Path(__file__).parents[2] / 'tools'
+IMAGES = ('.jpg', '.png')
 
 
 def tool(name: str):
@@ -72,3 +74,23 @@ def networks_in(
     assert any(not torch.equal(before[key], state[key]) for key in state)
     student.load_state_dict(state)
     return trained.teacher, student.eval()
+
+
+def test_predictions_are_drawn(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    cfg = trained.teacher_cfg.copy()
+    name = 'Det' if cfg.default_scope == 'mmdet' else 'Seg'
+    cfg.default_hooks = dict(
+        visualization=dict(type=f'{name}VisualizationHook')
+    )
+    cfg.visualizer = dict(
+        type=f'{name}LocalVisualizer',
+        vis_backends=[dict(type='LocalVisBackend')],
+    )
+    cfg.dump(tmp_path / 'config.py')
+    monkeypatch.chdir(tmp_path)
+    checkpoint = str(trained.root / 'teacher.pth')
+    tool('test')(['config.py', checkpoint, '--show-dir', 'shown'])
+    drawn = [p for p in Path('shown').rglob('*') if p.suffix in IMAGES]
+    assert len(drawn) == 4

@@ -315,3 +315,61 @@ def test_the_config_given_is_left_alone(
     before = cfg.to_dict()
     export_student(cfg, checkpoint, tmp_path / 'out')
     assert cfg.to_dict() == before
+
+
+@pytest.mark.parametrize('as_file', [False, True])
+@pytest.mark.parametrize('key', ['metainfo.classes', 'classes'])
+def test_classes_that_the_config_names_are_shipped(
+    distilled: Any, tmp_path: Path, key: str, as_file: bool
+) -> None:
+    """Where the checkpoint does not say."""
+    cfg, _, checkpoint = distilled
+    state = torch.load(checkpoint, weights_only=False)['state_dict']
+    torch.save(state, checkpoint)
+    named: Any = list(CLASSES)
+    if as_file:
+        named = str(tmp_path / 'classes.txt')
+        Path(named).write_text('\n'.join(CLASSES))
+    kind, root = 'CustomDataset', str(tmp_path / 'absent')
+    dataset = dict(type=kind, data_root=root, pipeline=[])
+    cfg.val_dataloader = dict(dataset=dataset)
+    cfg.merge_from_dict({f'val_dataloader.dataset.{key}': named})
+    result = export_student(cfg, checkpoint, tmp_path / 'out')
+    meta = torch.load(result.weights, weights_only=True)['meta']
+    assert meta['classes'] == list(CLASSES)
+
+
+def test_an_address_is_refused_before_any_work(
+    distilled: Any, tmp_path: Path
+) -> None:
+    cfg, _, _ = distilled
+    address = 'http://127.0.0.1:1/epoch_9.pth'
+    with pytest.raises(ValueError, match='is an address. Download it'):
+        export_student(cfg, address, tmp_path / 'out')
+    assert not (tmp_path / 'out').exists()
+
+
+def test_norms_without_a_scale_are_not_folded() -> None:
+    backbone = dict(
+        type='ReduceNet',
+        depth=8,
+        block='sequential',
+        inner_norm=False,
+        norm_cfg=dict(type='BN', affine=False),
+    )
+    cfg = Config(dict(model=dict(type='ImageClassifier', backbone=backbone)))
+    with pytest.raises(ValueError, match="and a scale .*'affine': False"):
+        plain_model_cfg(cfg, folded=True)
+    assert plain_model_cfg(cfg)['backbone']['norm_cfg']['affine'] is False
+
+
+def test_a_host_keeps_the_scope_that_its_graft_is_built_in() -> None:
+    host = dict(type='MobileNetV2')
+    graft = dict(type='GraftedBackbone', _scope_='mmpretrain', backbone=host)
+    model = dict(type='RetinaNet', backbone=graft)
+    cfg = Config(dict(default_scope='mmdet', model=model))
+    shipped = plain_model_cfg(cfg)['backbone']
+    assert shipped == dict(type='MobileNetV2', _scope_='mmpretrain')
+    host['_scope_'] = 'mmdet'
+    cfg = Config(dict(default_scope='mmdet', model=model))
+    assert plain_model_cfg(cfg)['backbone'] == host

@@ -332,3 +332,24 @@ def test_calibration_needs_to_know_how_validation_prepares_images(
     match = r'--int8.*train_dataloader.*val_dataloader.*leave out --int8'
     with pytest.raises(ValueError, match=match):
         ImageSource(cfg, model).calibration(4)
+
+
+def test_images_of_different_sizes_are_not_padded(
+    cfg: Config, model: nn.Module, tmp_path: Path
+) -> None:
+    sides = [4, 4, 5, 4, 6, 6]
+    folder = tmp_path / 'val' / 'class0'
+    folder.mkdir(parents=True)
+    for index, side in enumerate(sides):
+        image = np.full((side, side, 3), 9, np.uint8)
+        assert cv2.imwrite(str(folder / f'{index}.png'), image)
+    cfg.val_dataloader.dataset.data_root = str(tmp_path)
+    del cfg.val_dataloader.dataset.pipeline[1]
+    batches = [images for images, _ in ImageSource(cfg, model).validation()]
+    assert [tuple(one.shape) for one in batches] == [
+        (2, 3, 4, 4),
+        (1, 3, 5, 5),
+        (1, 3, 4, 4),
+        (2, 3, 6, 6),
+    ]
+    assert all((one == (9 - MEAN) / STD).all() for one in batches)

@@ -139,6 +139,17 @@ def test_no_image_is_refused(batches: list[Tensor], plain: bytes) -> None:
         quantise(plain, batches)
 
 
+def test_images_of_another_size_are_refused(
+    plain: bytes, train_images: Tensor
+) -> None:
+    batches = [train_images[:2], torch.zeros(1, 1, 8, 9)]
+    match = r'one size, here \(1, 8, 8\), got \(1, 8, 9\)'
+    with pytest.raises(ValueError, match=match):
+        quantise(plain, batches)
+    with pytest.raises(ValueError, match=match):
+        run_onnx(plain, batches[1])
+
+
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
 def test_weights_that_are_no_numbers_are_refused(
     value: float, plain: bytes, train_images: Tensor

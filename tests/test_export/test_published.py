@@ -225,5 +225,7 @@ def test_paths_are_checked_first(tmp_path):
     source = save(tmp_path / 'a.pth', Published(blocks=1, width=4))
     with pytest.raises(ValueError, match=r'DST must end in \.pth, got .*out'):
         convert_published(source, tmp_path / 'out')
+    with pytest.raises(NotADirectoryError, match=r"a\.pth' is a file; "):
+        convert_published(source, source / 'b.pth')
     with pytest.raises(ValueError, match=r'a\.pth.* is not overwritten'):
         convert_published(source, source)

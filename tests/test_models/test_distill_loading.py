@@ -152,9 +152,17 @@ def test_missing_or_empty_teachers_are_refused(build, tmp_path):
         build(load=False, teacher_ckpt=str(tmp_path / 'absent.pth'))
     with pytest.raises(FileNotFoundError, match='without a finished'):
         build(load=False, teacher_ckpt=str(tmp_path))
-    torch.save(dict(state_dict={}), tmp_path / 'empty.pth')
-    with pytest.raises(ValueError, match='holds no weights'):
-        build(load=False, teacher_ckpt=str(tmp_path / 'empty.pth'))
+    for empty in ({}, None):
+        torch.save(dict(state_dict=empty), tmp_path / 'empty.pth')
+        with pytest.raises(ValueError, match='holds no weights'):
+            build(load=False, teacher_ckpt=str(tmp_path / 'empty.pth'))
+
+
+@pytest.mark.parametrize('content', [[1, 2], torch.zeros(2), 'text'])
+def test_a_file_that_is_no_checkpoint_is_refused(build, tmp_path, content):
+    torch.save(content, tmp_path / 'other.pth')
+    with pytest.raises(ValueError, match=r'other\.pth.* holds no weights'):
+        build(load=False, teacher_ckpt=str(tmp_path / 'other.pth'))
 
 
 def test_a_refused_teacher_changes_nothing(build, classifier):

@@ -53,6 +53,8 @@ def test_the_tool_prints_writes_and_tidies_up(
     [
         (['no.py'], "config file 'no.py' is not there"),
         (['--rounds', '1'], '--rounds must be at least 2'),
+        (['--threads', '0'], '--threads: must be at least 1, got 0'),
+        (['--work-dir', __file__], 'is a file; give a folder'),
         (
             ['--cfg-options', 'train_dataloader.sampler.type=DefaultSampler'],
             "sampler.type='DefaultSampler'",
@@ -69,7 +71,8 @@ def test_wrong_input_is_one_line(
 ) -> None:
     if arguments[0].startswith('--'):
         arguments = [config.teacher, *arguments]
-    arguments += ['--work-dir', str(tmp_path / 'new')]
+    if '--work-dir' not in arguments:
+        arguments += ['--work-dir', str(tmp_path / 'new')]
     with pytest.raises(SystemExit) as caught:
         tool.main(arguments)
     assert caught.value.code == 2

@@ -314,3 +314,15 @@ def test_a_checkpoint_that_holds_code_is_refused(
         export([config, str(path), *arguments[2:], '--out', 'out'])
     assert 'code.pth' in capsys.readouterr().err
     assert names(tmp_path) == ['code.pth']
+
+
+def test_calibration_is_for_int8(load_tool: Callable, capsys: Any) -> None:
+    parse = load_tool('export').parse_args
+    arguments = ['config.py', 'a.pth', '--out', 'out']
+    assert parse(arguments).calibration_images == 256
+    images = ['--calibration-images', '7']
+    assert parse([*arguments, '--int8', *images]).calibration_images == 7
+    with pytest.raises(SystemExit):
+        parse([*arguments, '--onnx', *images])
+    error = capsys.readouterr().err
+    assert '--calibration-images needs --int8' in error

@@ -201,6 +201,7 @@ def test_predictions_go_to_a_pickle(
             r"--out 'm.csv' .*\.json",
         ),
         ('teacher', 'teacher', ['--out', f'{__file__}/m.json'], 'is a file; '),
+        ('teacher', 'teacher', ['--work-dir', __file__], 'is a file; '),
     ],
 )
 def test_what_cannot_be_tested_is_refused(
@@ -210,8 +211,8 @@ def test_what_cannot_be_tested_is_refused(
     checkpoint = max(folder.glob('epoch_*.pth'))
     with pytest.raises(SystemExit) as stopped:
         load_tool('test').main(
-            [getattr(config, network), str(checkpoint), *argv]
-            + ['--work-dir', str(tmp_path / 'run'), '--cfg-options']
+            [getattr(config, network), str(checkpoint)]
+            + ['--work-dir', str(tmp_path / 'run'), *argv, '--cfg-options']
             + getattr(config, f'{network}_model')
         )
     assert stopped.value.code == 2
@@ -219,3 +220,23 @@ def test_what_cannot_be_tested_is_refused(
     assert error.count('\n') == 1
     assert re.search(message, error)
     assert not (tmp_path / 'run').exists()
+
+
+def test_no_interval_of_zero(load_tool, capsys):
+    with pytest.raises(SystemExit):
+        load_tool('test').main(['config.py', 'a.pth', '--interval', '0'])
+    error = capsys.readouterr().err
+    assert 'argument --interval: must be at least 1, got 0' in error
+
+
+def test_a_segmentor_is_drawn_by_a_visualizer(load_tool):
+    cfg = Config(
+        dict(
+            default_scope='mmseg',
+            model=dict(type='EncoderDecoder'),
+            default_hooks=dict(visualization=dict(type='X')),
+        )
+    )
+    args = SimpleNamespace(show=False, show_dir='x', wait_time=2, interval=1)
+    with pytest.raises(ValueError, match='needs a `visualizer`'):
+        load_tool('test').show_predictions(cfg, args)

@@ -74,7 +74,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--threads',
-        type=int,
+        type=launch.positive,
         help='of torch and onnxruntime; default: of torch',
     )
     parser.add_argument(
@@ -97,8 +97,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error('--rounds must be at least 2')
     if min(args.batch_sizes) < 1:
         parser.error('--batch-sizes must be at least 1')
-    if args.threads is not None and args.threads < 1:
-        parser.error('--threads must be at least 1')
     return args
 
 

@@ -28,6 +28,7 @@ from reducenet_mm.experiments.benchmarks.overhead import (
     without_seeds,
 )
 from reducenet_mm.experiments.code_version import versions
+from reducenet_mm.files import check_folder
 
 LOADERS = ('train_dataloader',)
 
@@ -41,7 +42,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('config', help='path of a training config')
     parser.add_argument('--rounds', type=int, default=10, help='at least 2')
-    parser.add_argument('--threads', type=int, help='of torch')
+    parser.add_argument('--threads', type=launch.positive, help='of torch')
     parser.add_argument(
         '--work-dir',
         default='./work_dirs',
@@ -67,6 +68,7 @@ def benchmark(args: argparse.Namespace) -> dict[str, Any]:
         torch.set_num_threads(args.threads)
     with launch.usage_errors('benchmark_overhead.py'):
         launch.check_json(args)
+        check_folder(args.work_dir)
         cfg = read_config(args.config, args.cfg_options)
         preflight.check_sections(cfg, SECTIONS)
         launch.set_loader_defaults(cfg, LOADERS)

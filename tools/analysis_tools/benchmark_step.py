@@ -49,6 +49,7 @@ from reducenet_mm.engine.hooks.memory_format_hook import check_channels_last
 from reducenet_mm.engine.launch import (
     add_json_argument,
     check_json,
+    positive,
     usage_errors,
     write_json,
 )
@@ -124,7 +125,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='channels_last weights, in all of them',
     )
-    parser.add_argument('--threads', type=int, help='of torch')
+    parser.add_argument('--threads', type=positive, help='of torch')
     add_json_argument(parser)
     args = parser.parse_args(argv)
     if args.repeats < 2 or args.batch < 2:
