@@ -186,6 +186,10 @@ def check_folder(path: str | Path) -> None:
     there = folder.absolute()
     while not there.exists():
         there = there.parent
+    if not there.is_dir():
+        raise NotADirectoryError(
+            f'cannot write to {str(path)!r}: {str(there)!r} is a file.'
+        )
     if not os.access(there, os.W_OK | os.X_OK):
         raise PermissionError(
             f'cannot write to {str(path)!r}: no permission in {str(there)!r}.'

@@ -33,8 +33,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         'needs) and parity.json. Each form is checked first '
         'on real and on random images: it must answer as the supernet does '
         'at scaler 0; otherwise nothing is written. Weights load strictly '
-        "into a network of MMPretrain's own (depths 18 and 34 of the block "
-        'postsum, grafted networks), or into the class in '
+        "into a network of its toolbox's own (depths 18 and 34 of the block "
+        'postsum with ReLU; grafted networks), or into the class in '
         'student_backbone.py, written beside them.',
     )
     parser.add_argument(

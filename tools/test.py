@@ -64,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
         '--interval',
         type=launch.positive,
         default=1,
-        help='draw every n-th image',
+        help='draw every n-th image (segmentors: batch; detectors: every one)',
     )
     parser.add_argument(
         '--wait-time',
@@ -126,26 +126,46 @@ def check_out(path: str, item: str) -> None:
 def show_predictions(cfg: Config, args: argparse.Namespace) -> None:
     """Switch the config's visualization hook on, in place."""
     hook = cfg.get('default_hooks', {}).get('visualization')
+    scope = scope_of(cfg)
     if hook is None:
+        kind = dict(mmdet='Det', mmseg='Seg').get(scope, '')
         raise ValueError(
-            '--show and --show-dir need the hook '
-            "default_hooks.visualization=dict(type='VisualizationHook'), "
-            'which the config does not set.'
+            '--show and --show-dir need the hook default_hooks.visualization='
+            f"dict(type='{kind}VisualizationHook'), which the config does "
+            'not set.'
         )
     hook.show = args.show
     hook.wait_time = args.wait_time
     hook.interval = args.interval
-    scope = scope_of(cfg)
     hook['enable' if scope == CLASSIFIERS else 'draw'] = True
+    if scope == 'mmseg':
+        draw_by_visualizer(cfg, args)
+    elif scope == 'mmdet' and args.show_dir is not None:
+        # Absolute, or the hook puts it below the work directory.
+        hook.test_out_dir = str(Path(args.show_dir).absolute())
+    elif scope == CLASSIFIERS:
+        hook.out_dir = args.show_dir
+
+
+def draw_by_visualizer(cfg: Config, args: argparse.Namespace) -> None:
+    """Say where a segmentor's images go: its hook has no folder, in place.
+
+    Raises:
+        ValueError: If nothing would write them.
+    """
     if args.show_dir is None:
         return
-    folder = str(Path(args.show_dir).absolute())  # not below the work dir
-    if scope == 'mmseg':  # whose hook has no folder of its own
-        if cfg.get('visualizer') is None:
-            raise ValueError('--show-dir needs a `visualizer` in the config.')
-        cfg.visualizer.save_dir = folder
-    else:
-        hook['out_dir' if scope == CLASSIFIERS else 'test_out_dir'] = folder
+    if args.show:
+        raise ValueError(
+            "--show and --show-dir: MMSegmentation's hook does either. Leave "
+            'one out.'
+        )
+    if not (cfg.get('visualizer') or {}).get('vis_backends'):
+        raise ValueError(
+            '--show-dir needs a `visualizer` in the config, with vis_backends='
+            "[dict(type='LocalVisBackend')]."
+        )
+    cfg.visualizer.save_dir = args.show_dir
 
 
 def apply_tta(cfg: Config) -> None:

@@ -71,10 +71,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def positive(text: str) -> int:
     """Read an integer >= 1 from the command line."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f'must be at least 1, got {text}')
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(
+            f'must be an integer of at least 1, got {text!r}'
+        )
+    return int(text)
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:

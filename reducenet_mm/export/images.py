@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -64,12 +64,13 @@ class ImageSource:
 
         Returns:
             ``'random'`` ones, normally distributed, and before them
-            ``'validation'`` ones if that set is on this machine.
+            ``'validation'`` ones if that set is on this machine; where they
+            differ in size, those of the commonest one.
         """
         images = {}
         if self._validation is not None:
-            batches = self._batches(self._validation, self._compared)
-            images['validation'] = next(batches)['inputs']
+            chosen = self._batches(self._validation, self._compared)
+            images['validation'] = _commonest(b['inputs'] for b in chosen)
         shape = self._shape(images.get('validation'))
         generator = torch.Generator().manual_seed(0)
         images['random'] = torch.randn(shape, generator=generator)
@@ -195,6 +196,14 @@ class ImageSource:
         side = 32 if isinstance(self.model.backbone, ResNet_CIFAR) else 224
         convs = (m for m in self.model.modules() if isinstance(m, nn.Conv2d))
         return (self._compared, next(convs).in_channels, side, side)
+
+
+def _commonest(batches: Iterable[Tensor]) -> Tensor:
+    """Return the images of the size that most of them have."""
+    by_size: dict[torch.Size, list[Tensor]] = {}
+    for images in batches:
+        by_size.setdefault(images.shape[1:], []).append(images)
+    return max(map(torch.cat, by_size.values()), key=len)
 
 
 def _differ(batch: list[Any], sample: Any) -> bool:

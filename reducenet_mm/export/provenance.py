@@ -51,10 +51,12 @@ def _classes_of_data(config: Config) -> Any:
     dataset_cfg = innermost(dataset_cfg)[0]
     if 'type' not in dataset_cfg:
         return None
-    own = dataset_cfg.get('classes')
-    own = own or (dataset_cfg.get('metainfo') or {}).get('classes')
+    # In MMPretrain's order.
+    own = (dataset_cfg.get('metainfo') or {}).get('classes')
+    own = own or dataset_cfg.get('classes')
     if isinstance(own, str):  # a file with one name a line
-        return list_from_file(own) if Path(own).is_file() else None
+        path = Path(own).expanduser()
+        return list_from_file(path) if path.is_file() else None
     if own is not None:
         return own
     found = resolve(dataset_cfg['type'], scope_of(config), (DATASETS,))

@@ -155,14 +155,13 @@ def test_schedulers_wait_for_what_is_measured(
     assert str(refused.value) == (
         "param_scheduler.1.monitor='loss': val_evaluator measures "
         "accuracy/top1, accuracy/top5, not 'loss'. Set "
-        'param_scheduler.1.monitor to one of these, with '
-        "rule='greater' where more is better."
+        "param_scheduler.1.monitor to one of these, with rule='greater'."
     )
     for rule in ({}, dict(rule='less')):
         with pytest.raises(ValueError) as refused:
             check(dict(type=kind, monitor='accuracy/top5', **rule))
         assert str(refused.value) == (
-            "param_scheduler.0.rule='less': the rate would fall while "
+            "param_scheduler.0.rule='less': what it sets would fall while "
             "'accuracy/top5' rises, of which more is better. Set "
             "param_scheduler.0.rule='greater'."
         )
@@ -250,7 +249,7 @@ def test_metrics_that_cannot_be_built_are_named(
         (
             "param_scheduler = dict(_delete_=True, type='ReduceOnPlateauLR', "
             "monitor='accuracy/top1')",
-            "param_scheduler.rule='less': the rate would fall while 'accuracy",
+            "param_scheduler.rule='less': what it sets would fall while 'acc",
         ),
         (
             "val_evaluator = dict(_delete_=True, items=['f1-score'], "

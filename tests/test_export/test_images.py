@@ -345,7 +345,8 @@ def test_images_of_different_sizes_are_not_padded(
         assert cv2.imwrite(str(folder / f'{index}.png'), image)
     cfg.val_dataloader.dataset.data_root = str(tmp_path)
     del cfg.val_dataloader.dataset.pipeline[1]
-    batches = [images for images, _ in ImageSource(cfg, model).validation()]
+    source = ImageSource(cfg, model)
+    batches = [images for images, _ in source.validation()]
     assert [tuple(one.shape) for one in batches] == [
         (2, 3, 4, 4),
         (1, 3, 5, 5),
@@ -353,3 +354,5 @@ def test_images_of_different_sizes_are_not_padded(
         (2, 3, 6, 6),
     ]
     assert all((one == (9 - MEAN) / STD).all() for one in batches)
+    compared = source.to_compare()['validation']  # three are of one size
+    assert compared.shape == (3, 3, 4, 4)

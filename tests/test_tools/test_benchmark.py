@@ -96,7 +96,10 @@ def test_a_grafted_backbone_is_timed_beside_the_stock_network(
         (['no.py'], "config file 'no.py' is not there"),
         (['--rounds', '1'], '--rounds must be at least 2'),
         (['--batch-sizes', '0'], '--batch-sizes must be at least 1'),
-        (['--threads', '0'], '--threads: must be at least 1, got 0'),
+        (
+            ['--threads', '0'],
+            '--threads: must be an integer of at least 1',
+        ),
         (['--modes', 'fast'], "invalid choice: 'fast'"),
         (
             ['configs/reducenet/digits/plain8-w16_digits.py'],

@@ -53,7 +53,10 @@ def test_the_tool_prints_writes_and_tidies_up(
     [
         (['no.py'], "config file 'no.py' is not there"),
         (['--rounds', '1'], '--rounds must be at least 2'),
-        (['--threads', '0'], '--threads: must be at least 1, got 0'),
+        (
+            ['--threads', '0'],
+            '--threads: must be an integer of at least 1',
+        ),
         (['--work-dir', __file__], 'is a file; give a folder'),
         (
             ['--cfg-options', 'train_dataloader.sampler.type=DefaultSampler'],

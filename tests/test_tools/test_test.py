@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -226,17 +227,50 @@ def test_no_interval_of_zero(load_tool, capsys):
     with pytest.raises(SystemExit):
         load_tool('test').main(['config.py', 'a.pth', '--interval', '0'])
     error = capsys.readouterr().err
-    assert 'argument --interval: must be at least 1, got 0' in error
+    assert "--interval: must be an integer of at least 1, got '0'" in error
 
 
-def test_a_segmentor_is_drawn_by_a_visualizer(load_tool):
-    cfg = Config(
-        dict(
-            default_scope='mmseg',
-            model=dict(type='EncoderDecoder'),
-            default_hooks=dict(visualization=dict(type='X')),
-        )
-    )
-    args = SimpleNamespace(show=False, show_dir='x', wait_time=2, interval=1)
-    with pytest.raises(ValueError, match='needs a `visualizer`'):
-        load_tool('test').show_predictions(cfg, args)
+def drawn_config(scope: str, **settings: Any) -> Config:
+    """A config with a hook that draws; of it only names and keys matter."""
+    hooks = dict(visualization=dict(type='X'))
+    model = dict(type='Y')
+    found = dict(default_scope=scope, model=model, default_hooks=hooks)
+    return Config({**found, **settings})
+
+
+def show(load_tool: Callable, cfg: Config, *argv: str) -> Config:
+    tool = load_tool('test')
+    args = tool.build_parser().parse_args(['config.py', 'a.pth', *argv])
+    tool.show_predictions(cfg, args)
+    return cfg
+
+
+@pytest.mark.parametrize(
+    ('scope', 'keys'),
+    [
+        ('mmpretrain', dict(enable=True, out_dir='x')),
+        ('mmdet', dict(draw=True, test_out_dir=str(Path('x').absolute()))),
+        ('mmseg', dict(draw=True)),
+    ],
+)
+def test_each_toolbox_is_told_to_draw_in_its_words(load_tool, scope, keys):
+    backends = [dict(type='LocalVisBackend')]
+    cfg = drawn_config(scope, visualizer=dict(vis_backends=backends))
+    show(load_tool, cfg, '--show-dir', 'x', '--interval', '3')
+    stock = dict(type='X', show=False, wait_time=2, interval=3)
+    assert cfg.default_hooks.visualization == {**stock, **keys}
+    folder = 'x' if scope == 'mmseg' else None
+    assert cfg.visualizer.get('save_dir') == folder
+
+
+def test_what_would_not_be_drawn_is_refused(load_tool):
+    for visualizer in (None, dict(type='SegLocalVisualizer')):
+        cfg = drawn_config('mmseg', visualizer=visualizer)
+        with pytest.raises(ValueError, match='needs a `visualizer`'):
+            show(load_tool, cfg, '--show-dir', 'x')
+    with pytest.raises(ValueError, match='hook does either'):
+        show(load_tool, drawn_config('mmseg'), '--show', '--show-dir', 'x')
+    for scope, name in dict(mmpretrain="'Vis", mmdet="'DetVis").items():
+        cfg = drawn_config(scope, default_hooks=dict())
+        with pytest.raises(ValueError, match=f'{name}ualizationHook'):
+            show(load_tool, cfg, '--show')

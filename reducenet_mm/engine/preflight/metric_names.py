@@ -59,7 +59,7 @@ def check_metric_names(cfg: Config, model: nn.Module) -> None:
         if name not in (None, *measured):
             rule = ''
             if key.startswith('param_scheduler'):
-                rule = ", with rule='greater' where more is better"
+                rule = ", with rule='greater'"
             raise ValueError(
                 f'{key}={value!r}: val_evaluator measures '
                 f'{", ".join(measured)}, not {name!r}. Set {key} to one of '
@@ -75,7 +75,7 @@ def _check_plateaus(cfg: Config) -> None:
         rule = entry.get('rule', 'less')  # MMEngine's default
         if issubclass(kind, ReduceOnPlateauParamScheduler) and rule == 'less':
             raise ValueError(
-                f'{key}.rule={rule!r}: the rate would fall while '
+                f'{key}.rule={rule!r}: what it sets would fall while '
                 f'{entry["monitor"]!r} rises, of which more is better. Set '
                 f"{key}.rule='greater'."
             )
