@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from reducenet_mm.files import (
+    check_folder,
     sha256_file,
     write_atomically,
     write_folder,
@@ -78,3 +79,17 @@ def test_a_folder_in_the_way_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError, match='c'):
         write_folder(tmp_path, dict(a='2', c='2'), obsolete=('b',))
     assert (tmp_path / 'a').read_text() == (tmp_path / 'b').read_text() == '1'
+
+
+def test_a_folder_that_cannot_be_is_told_from_one_that_can(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / 'taken').write_text('mine')
+    check_folder(tmp_path)
+    check_folder(tmp_path / 'new' / 'newer')
+    with pytest.raises(NotADirectoryError, match=r"taken' is a file; give a"):
+        check_folder(tmp_path / 'taken')
+    match = r"cannot write to '.*newer': '.*taken' is a file\."
+    with pytest.raises(NotADirectoryError, match=match):
+        check_folder(tmp_path / 'taken' / 'new' / 'newer')
+    assert [path.name for path in tmp_path.iterdir()] == ['taken']
