@@ -124,7 +124,11 @@ def check_out(path: str, item: str) -> None:
 
 
 def show_predictions(cfg: Config, args: argparse.Namespace) -> None:
-    """Switch the config's visualization hook on, in place."""
+    """Switch the config's visualization hook on, in place.
+
+    Raises:
+        ValueError: If there is none, or nothing would be drawn.
+    """
     hook = cfg.get('default_hooks', {}).get('visualization')
     scope = scope_of(cfg)
     if hook is None:
@@ -148,7 +152,7 @@ def show_predictions(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def draw_by_visualizer(cfg: Config, args: argparse.Namespace) -> None:
-    """Say where a segmentor's images go: its hook has no folder, in place.
+    """Say in place where a segmentor's images go: its hook has no folder.
 
     Raises:
         ValueError: If nothing would write them.

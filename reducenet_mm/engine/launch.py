@@ -70,7 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> int:
-    """Read an integer >= 1 from the command line."""
+    """Read an integer >= 1 from the command line.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is none.
+    """
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(
             f'must be an integer of at least 1, got {text!r}'

@@ -330,12 +330,12 @@ def test_classes_that_the_config_names_are_shipped(
     if as_file:
         named = str(tmp_path / 'classes.txt')
         Path(named).write_text('\n'.join(CLASSES))
-    kind, root = 'CustomDataset', str(tmp_path / 'absent')
-    dataset = dict(type=kind, data_root=root, pipeline=[])
+    root = str(tmp_path / 'absent')
+    dataset = dict(type='CustomDataset', data_root=root, pipeline=[])
     cfg.val_dataloader = dict(dataset=dataset)
     cfg.merge_from_dict({f'val_dataloader.dataset.{key}': named})
     if key.startswith('metainfo'):  # which MMPretrain puts first
-        dataset['classes'] = cfg.val_dataloader.dataset.classes = ['other']
+        cfg.val_dataloader.dataset.classes = ['other']
     result = export_student(cfg, checkpoint, tmp_path / 'out')
     meta = torch.load(result.weights, weights_only=True)['meta']
     assert meta['classes'] == list(CLASSES)
