@@ -33,6 +33,7 @@ NOT_MEASURED = {
         '| 2 CPU cores; ImageNet 8 GPUs |',
         # networks, data and schedules as configured
         'Depths 18 and 34',
+        'depths 18 and 34',
         '(8 to 110, but not 50)',
         'ResNet-50',
         '(5,000 training images)',
@@ -44,6 +45,7 @@ NOT_MEASURED = {
     'README_zh-CN.md': [
         'Python 3.10 到 3.13',
         '深度 18 和 34',
+        '18、34 层结构',
         '6n+2（8 到 110，除 50）',
         'ResNet-50',
         '（2023）',
