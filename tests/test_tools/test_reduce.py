@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +24,7 @@ from mmengine.dataset import pseudo_collate
 from mmpretrain.registry import DATASETS, MODELS
 
 from reducenet_mm.experiments.kills.outcome import differences, outcome
+from tests.test_tools.killed import kill_once_there
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = ROOT / 'configs' / 'pipelines' / 'digits.py'
@@ -54,33 +52,14 @@ def stamps(work_dir: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in files}
 
 
-def kill_in_student_stage(work_dir: Path) -> None:
-    """Start the pipeline; SIGKILL it once the student has a checkpoint."""
-    process = subprocess.Popen(
-        command(work_dir),
-        env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.STDOUT,
-    )
-    first = work_dir / 'runs' / 'student' / 'epoch_1.pth'
-    end = time.monotonic() + 600  # also on a busy machine
-    try:
-        while not first.exists():
-            assert process.poll() is None, 'ended before the student stage'
-            assert time.monotonic() < end
-            time.sleep(0.01)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-
-
 @pytest.fixture(scope='module')
 def finished(
     tmp_path_factory: pytest.TempPathFactory, process: Callable
 ) -> SimpleNamespace:
     """A pipeline killed in its second stage, and started again."""
     work_dir = tmp_path_factory.mktemp('pipeline') / 'digits'
-    kill_in_student_stage(work_dir)
+    first = work_dir / 'runs' / 'student' / 'epoch_1.pth'
+    kill_once_there(command(work_dir), first)
     killed = sorted(str(p.relative_to(work_dir)) for p in work_dir.rglob('*'))
     done = process(*command(work_dir))
     assert done.returncode == 0, done.stdout + done.stderr

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +21,7 @@ from mmengine.config import Config
 
 from reducenet_mm.engine.preflight import check_config, read_weights
 from reducenet_mm.experiments.pipeline.planned import read_run_config
+from tests.test_tools.killed import kill_once_there
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / 'configs' / 'reducenet' / 'digits'
@@ -93,26 +92,6 @@ def start_again(pipeline: Path) -> subprocess.CompletedProcess:
     )
 
 
-def kill_in_idle_stage(pipeline: Path) -> None:
-    """Start the pipeline; SIGKILL it once ``idle`` has a checkpoint."""
-    process = subprocess.Popen(
-        command(pipeline),
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.STDOUT,
-    )
-    first = pipeline.with_name('work') / 'runs' / 'idle' / 'epoch_1.pth'
-    end = time.monotonic() + 900
-    try:
-        while not first.exists():
-            assert process.poll() is None, 'ended before that stage'
-            assert time.monotonic() < end
-            time.sleep(0.01)
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 @pytest.fixture(scope='module')
 def finished(
     tmp_path_factory: pytest.TempPathFactory,
@@ -121,8 +100,9 @@ def finished(
     pipeline = tmp_path_factory.mktemp('until') / 'pipeline.py'
     lines = (f'{key} = {value!r}\n' for key, value in PIPELINE.items())
     pipeline.write_text(''.join(lines))
-    kill_in_idle_stage(pipeline)
     work_dir = pipeline.with_name('work')
+    first = work_dir / 'runs' / 'idle' / 'epoch_1.pth'
+    kill_once_there(command(pipeline), first)
     assert not (work_dir / 'runs' / 'idle' / 'done.json').exists()
     done = start_again(pipeline)
     assert done.returncode == 0, done.stdout + done.stderr
