@@ -119,9 +119,9 @@ def train(cfg: Config, notes: Sequence[str]) -> None:
     runner = launch.build_runner(cfg)
     begin_log(runner, notes)
     if not cfg.get('resume'):  # a resumed training has seen them all
-        dataset = runner.train_dataloader.dataset  # built now, and only once
+        loader = runner.train_dataloader  # built now, and only once
         with launch.usage_errors('train.py'):
-            preflight.check_data(runner.model, dataset)
+            preflight.check_data(runner.model, loader)
     runner.train()
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.model import BaseModel
@@ -18,28 +18,53 @@ def add_scope(
 
     An algorithm's own scope is MMRazor's. A model out of a file in another
     package brings its scope along, one out of a user's own file does not.
+    Nor does MMEngine switch to it for a class or a name with a prefix, so
+    that what the network fills in itself would be looked up elsewhere.
 
     Args:
         architecture: Config of a network; not changed.
         scope: Where its type is looked for first; None for the current one.
 
     Returns:
-        The config, with ``_scope_`` if only one toolbox knows its type.
+        The config, with ``_scope_`` if its type is, or is derived from, a
+        toolbox's class, has its prefix, or is a name that it alone knows.
     """
     kind = architecture.get('type')
-    if '_scope_' in architecture or not isinstance(kind, str):
+    if '_scope_' in architecture:
         return dict(architecture)
+    if not isinstance(kind, str):
+        return _add_owner(architecture, _toolboxes_of(kind))
     with MODELS.switch_scope_and_registry(scope) as registry:
-        if registry.get(kind) is not None:
-            return dict(architecture)
+        known = registry.get(kind) is not None  # imports a prefix's toolbox
+    prefix, dot, _ = kind.partition('.')
+    if dot:
+        return _add_owner(architecture, [prefix])
+    if known:
+        return dict(architecture)
     owners = [
         toolbox
         for toolbox, registry in MODELS.children.items()
         if kind in registry.module_dict
     ]
-    if len(owners) != 1:
+    return _add_owner(architecture, owners if len(owners) == 1 else [])
+
+
+def _toolboxes_of(kind: Any) -> list[str]:
+    """Return the packages of a class and its bases, most derived first."""
+    return [
+        base.__module__.partition('.')[0]
+        for base in getattr(kind, '__mro__', ())
+    ]
+
+
+def _add_owner(
+    architecture: Mapping[str, Any], owners: Sequence[str]
+) -> dict[str, Any]:
+    """Add the first of ``owners`` that is a toolbox, if any, as scope."""
+    toolboxes = [owner for owner in owners if owner in MODELS.children]
+    if not toolboxes:
         return dict(architecture)
-    return dict(architecture, _scope_=owners[0])
+    return dict(architecture, _scope_=toolboxes[0])
 
 
 def hand_over_preprocessor(

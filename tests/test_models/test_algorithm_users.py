@@ -78,6 +78,26 @@ def test_learning_rates_by_layer_are_the_architectures(classifier_cfg):
         assert rate == plain[name.removeprefix('architecture.')]
 
 
+@pytest.mark.parametrize('depth', [8, 18, 34])
+def test_learning_rates_fall_by_block(depth, classifier_cfg):
+    """The stem is layer 0, each block one more, the head the last."""
+    cfg = classifier_cfg(depth=depth, base_channels=8)
+    cfg['head']['in_channels'] = 64 if depth > 8 else 32
+    model = mmpretrain.registry.MODELS.build(cfg)
+    blocks = [
+        f'backbone.{layer}.{index}.'
+        for layer, count in zip(
+            model.backbone.res_layers, model.backbone.stage_blocks
+        )
+        for index in range(count)
+    ]
+    assert len(blocks) == {8: 3, 18: 8, 34: 16}[depth]
+    order = [('backbone.conv1.', 'backbone.bn1.'), *blocks, 'head.']
+    for name, rate in rates_by_layer(model).items():
+        (layer,) = (i for i, one in enumerate(order) if name.startswith(one))
+        assert rate == 0.5 ** (len(order) - 1 - layer), name
+
+
 def test_a_distillation_is_not_switched_by_set_scaler(build, inplace):
     for algorithm, advice in (
         (build(), "predict_view='teacher'"),

@@ -4,11 +4,20 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from mmengine.registry import DefaultScope
-from mmpretrain.models import ImageClassifier
+from mmpretrain.models import ClsDataPreprocessor, ImageClassifier
+from mmpretrain.models.losses import CrossEntropyLoss
 from mmpretrain.registry import MODELS
+from mmrazor.models.distillers import ConfigurableDistiller
 
+from reducenet_mm.models.algorithms import SupernetDistill
 from reducenet_mm.models.architecture import add_scope
+from tests.test_models.distillation import batch, soft_labels
+
+
+class OwnClassifier(ImageClassifier):
+    """A user's, in a package that is no toolbox."""
 
 
 @pytest.mark.parametrize('algorithm', ['SupernetDistill', 'InplaceDistill'])
@@ -28,8 +37,10 @@ def test_a_network_without_a_scope_is_the_toolboxs(algorithm, classifier_cfg):
         (dict(type='ImageClassifier'), 'mmpretrain'),
         (dict(type='ImageClassifier', _scope_='mmdet'), 'mmdet'),
         (dict(type='SearchableImageClassifier'), None),  # MMRazor's own
-        (dict(type='mmpretrain.ImageClassifier'), None),  # says it itself
-        (dict(type=ImageClassifier), None),  # a class needs no scope
+        (dict(type='mmpretrain.ImageClassifier'), 'mmpretrain'),
+        (dict(type=ImageClassifier), 'mmpretrain'),
+        (dict(type=OwnClassifier), 'mmpretrain'),  # by its base
+        (dict(type=torch.nn.Identity), None),
         (dict(type='NoSuchThing'), None),
         (dict(), None),
     ],
@@ -48,3 +59,39 @@ def test_the_scope(architecture, scope):
 def test_a_name_that_the_scope_knows_stays_there():
     known = add_scope(dict(type='ImageClassifier'), 'mmpretrain')
     assert known == dict(type='ImageClassifier')
+
+
+@pytest.mark.parametrize(
+    'kind', ['mmpretrain.ImageClassifier', ImageClassifier]
+)
+def test_what_a_network_fills_in_is_its_toolboxs(kind, classifier_cfg):
+    """MMRazor has another ``CrossEntropyLoss``, and no preprocessor."""
+    network = dict(classifier_cfg(), type=kind)
+    del network['_scope_'], network['data_preprocessor']
+    del network['head']['loss']
+    model = MODELS.build(
+        dict(
+            _scope_='mmrazor',
+            type='SupernetDistill',
+            architecture=network,
+            distiller=soft_labels(),
+            reuse=dict(freeze=[]),
+        )
+    )
+    assert type(model.architecture.head.loss_module) is CrossEntropyLoss
+    assert isinstance(model.data_preprocessor, ClsDataPreprocessor)
+    assert model.architecture.loss(*batch())['loss'] > 0
+
+
+def test_a_distiller_is_mmrazors_whatever_the_scope(classifier_cfg):
+    """New-style configs name the algorithm's class, and no scope."""
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(
+            dict(
+                type=SupernetDistill,
+                architecture=classifier_cfg(),
+                distiller=soft_labels(),
+                reuse=dict(freeze=[]),
+            )
+        )
+    assert type(model.distiller) is ConfigurableDistiller

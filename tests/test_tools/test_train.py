@@ -18,6 +18,7 @@ from mmengine.optim import AmpOptimWrapper
 
 from reducenet_mm.engine import launch
 
+TOOLS = Path(__file__).parents[2] / 'tools'
 STEPS = 63
 """Steps of an epoch: 997 images in batches of 16."""
 
@@ -241,3 +242,21 @@ def test_a_usage_error_is_one_line_and_status_2(tmp_path, process, config):
         "Did you mean 'expansion'?"
     )
     assert not work_dir.exists()
+
+
+def test_a_training_set_of_no_batch_is_told(
+    tmp_path, run_here, config, capsys
+):
+    """997 images; before the first iteration, and in one line."""
+    with pytest.raises(SystemExit) as stopped:
+        run_here(
+            *(TOOLS / 'train.py', config.teacher, '--work-dir', tmp_path),
+            *('--cfg-options', *config.teacher_model),
+            *('train_dataloader.batch_size=998',),
+            'train_dataloader.drop_last=True',
+        )
+    assert stopped.value.code == 2
+    assert (
+        'error: train_dataloader has 997 images for each process, which are '
+        'no batch of batch_size=998 with drop_last=True'
+    ) in capsys.readouterr().err

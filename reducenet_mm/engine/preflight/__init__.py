@@ -9,10 +9,11 @@ was. Each check raises one ``ValueError``, ``TypeError`` or
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from mmengine.config import Config
+from mmengine.dataset import InfiniteSampler
 from torch import nn
+from torch.utils.data import DataLoader
 
 from .build import build_model
 from .checkpoints import check_checkpoint, check_weights, read_weights
@@ -90,20 +91,35 @@ def check_config(
         return model
 
 
-def check_data(model: nn.Module, dataset: Any) -> None:
+def check_data(model: nn.Module, loader: DataLoader) -> None:
     """Check that a network can be trained on a training set.
 
     To be called when both are built, but for a run that is resumed.
 
     Args:
         model: What will be trained.
-        dataset: The training set.
+        loader: Of the training set.
 
     Raises:
-        ValueError: If the network cannot take its labels or its images.
+        ValueError: If there is not one batch, or the network cannot take
+            the labels or the images.
     """
-    check_labels(model, dataset)
-    check_image(model, dataset)
+    _check_batches(loader)
+    check_labels(model, loader.dataset)
+    check_image(model, loader.dataset)
+
+
+def _check_batches(loader: DataLoader) -> None:
+    if isinstance(loader.sampler, InfiniteSampler) or not loader.drop_last:
+        return
+    images = len(loader.sampler)  # type: ignore[arg-type]
+    if images < (loader.batch_size or 0):
+        raise ValueError(
+            f'train_dataloader has {images} images for each process, which '
+            f'are no batch of batch_size={loader.batch_size} with '
+            'drop_last=True. Set batch_size to that many at most, or '
+            'drop_last=False.'
+        )
 
 
 def _evaluator_of(loader: str) -> str:

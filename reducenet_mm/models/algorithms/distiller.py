@@ -31,7 +31,7 @@ def build_distiller(
         ValueError: If a loss cannot work on these batches, or no loss
             reaches anything that trains.
     """
-    distiller = MODELS.build(config)
+    distiller = MODELS.build({'_scope_': 'mmrazor', **config})
     _check_labels(distiller, data_preprocessor)
     _check_reach(distiller, architecture)
     _check_connectors(distiller)

@@ -155,6 +155,32 @@ class PlainResNet(Deployable, ResNet):
         kinds = [one.get('type') for one in many if isinstance(one, Mapping)]
         return any(kind in ('Pretrained', PretrainedInit) for kind in kinds)
 
+    def get_layer_depth(
+        self, param_name: str, prefix: str = ''
+    ) -> tuple[int, int]:
+        """Return the layer of a parameter, for rates that fall by layer.
+
+        The stem is layer 0, each block is one, and all behind the backbone
+        is the last. MMPretrain's own answer is for networks of four stages
+        with other numbers of blocks.
+
+        Args:
+            param_name: Of a parameter of the whole model.
+            prefix: That of the backbone's names, such as ``'backbone.'``.
+
+        Returns:
+            The layer and the number of layers.
+        """
+        last = sum(self.stage_blocks) + 1
+        if not param_name.startswith(prefix):
+            return last, last + 1
+        names = param_name.removeprefix(prefix).split('.')
+        if names[0] not in self.res_layers:
+            return 0, last + 1
+        stage = self.res_layers.index(names[0])
+        before = sum(self.stage_blocks[:stage])
+        return before + int(names[1]) + 1, last + 1
+
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any
     ) -> None:
