@@ -18,11 +18,17 @@ def is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def checked_int(key: str, value: Any, least: int) -> int:
-    """Return ``value``; ``ValueError`` unless it is an int >= ``least``."""
+def checked_int(
+    key: str, value: Any, least: int, most: int | None = None
+) -> int:
+    """Return ``value``; ``ValueError`` unless it is an int of the range."""
     if not is_whole(value) or value < least:
         raise ValueError(
             f'`{key}` must be an integer >= {least}, got {value!r}.'
+        )
+    if most is not None and value > most:
+        raise ValueError(
+            f'`{key}` must be an integer <= {most}, got {value!r}.'
         )
     return value
 

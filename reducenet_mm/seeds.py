@@ -10,6 +10,9 @@ from collections.abc import Iterable, Iterator
 _NUMBER = struct.Struct('<q')
 _SEEDS = struct.Struct('<QIQ')  # NumPy's legacy generator takes 32 bits
 
+MOST_SEED = 2**32 - 1
+"""NumPy takes no greater seed."""
+
 Seeds = tuple[int, int, int]
 """For Python's, NumPy's and torch's generator: of 64, 32 and 64 bits."""
 

@@ -1,13 +1,14 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
 """Which code a result is from: packages, and the commit checked out.
 
-For reports, campaigns, kill tests and benchmarks.
+For pipelines, campaigns, kill tests and benchmarks.
 """
 
 from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,12 @@ def code_version() -> dict[str, Any]:
         commit = _git(root, 'rev-parse', 'HEAD')
         status = _git(root, 'status', '--porcelain', '--', *FOLDERS)
     return dict(packages=versions(), commit=commit, dirty=bool(status))
+
+
+def commit_text(code: Mapping[str, Any]) -> str:
+    """Return which commit a version of the code is of, in words."""
+    commit = code['commit'] or 'no git checkout'
+    return f'{commit} with uncommitted changes' if code['dirty'] else commit
 
 
 def versions() -> dict[str, str]:

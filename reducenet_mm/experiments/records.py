@@ -81,6 +81,28 @@ def write_marker(
     return marker
 
 
+def session_marker(
+    started: Mapping[str, Any] | None, code: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what a session leaves at its start.
+
+    Args:
+        started: What the one before it left; None if this is the first.
+        code: Version of the code of this session.
+
+    Returns:
+        ``sessions``, the count; ``code``; and ``begun_by``, the code of the
+        first session, where another one than this.
+    """
+    marker: dict[str, Any] = dict(sessions=1, code=code)
+    if started is not None:
+        marker['sessions'] = int(started['sessions']) + 1
+        first = started.get('begun_by', started.get('code', code))
+        if first != code:
+            marker['begun_by'] = first
+    return marker
+
+
 def set_aside(folder: Path) -> Path | None:
     """Rename a folder of outdated results, so that nothing of it is lost.
 

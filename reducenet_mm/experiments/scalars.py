@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 TAIL_BYTES = 65_536
+NOT_METRICS = {'data_time', 'step', 'time'}
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,12 @@ def validation_curve(run_dir: Path, metric: str) -> list[tuple[int, float]]:
     if start is not None:
         curve[0] = start
     return sorted(curve.items())
+
+
+def validated_metrics(run_dir: Path) -> list[str]:
+    """Return the names of all metrics that validations have logged."""
+    rows = (row for row in _all_rows(run_dir) if 'loss' not in row)
+    return sorted({key for row in rows for key in row} - NOT_METRICS)
 
 
 def drop_shock(run_dir: Path, metric: str) -> dict[str, float]:

@@ -65,6 +65,7 @@ def test_arms_come_after_what_they_depend_on(source: Path) -> None:
         ({'seeds': []}, '`seeds` must be a list of at least one integer'),
         ({'seeds': [1, 1]}, 'one more than once'),
         ({'seeds': [0, -1]}, r'`seeds\[1\]` must be an integer >= 0'),
+        ({'seeds': [2**32]}, r'must be an integer <= 4294967295, got'),
         ({'arms.soft.epoch': 1}, r"`arms.soft` has unknown keys \['epoch'\]"),
         ({'arms.soft.epochs': 0}, '`arms.soft.epochs` must be an integer'),
         ({'arms.plain.epochs': 3}, 'sets both `epochs`=3 and `match`'),
@@ -75,6 +76,7 @@ def test_arms_come_after_what_they_depend_on(source: Path) -> None:
         ),
         ({'arms.soft.budget': -1}, '`arms.soft.budget` must be a positive'),
         ({'arms.plain.times': 0}, '`arms.plain.times` must be a positive'),
+        ({'arms.plain.match': ['soft']}, r"must name an arm.*\['soft'\]"),
         ({'arms.plain.match': 'lost'}, '`arms.plain.match` must name an arm'),
         ({'arms.soft.control': 'x'}, '`arms.soft.control` must name an arm'),
         (

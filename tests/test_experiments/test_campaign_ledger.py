@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
@@ -11,28 +12,34 @@ import pytest
 from reducenet_mm.experiments.campaign.ledger import Ledger, finished_record
 
 
+def record(seed: int, **more: object) -> dict[str, object]:
+    return dict(arm='a', seed=seed, status='finished', hash='h', **more)
+
+
 def test_records_come_back_in_order(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / 'new' / 'results.jsonl')
     assert ledger.read() == []
     for seed in range(3):
-        ledger.append(dict(arm='a', seed=seed))
+        ledger.append(record(seed))
     assert [record['seed'] for record in ledger.read()] == [0, 1, 2]
 
 
 def test_a_line_cut_off_by_a_kill_is_cut_away(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / 'results.jsonl')
-    ledger.append(dict(seed=0))
+    ledger.append(record(0))
     with open(ledger.path, 'ab') as file:
-        file.write(b'{"seed": 1, "val": 9')
-    assert ledger.read() == [dict(seed=0)]
-    ledger.append(dict(seed=2))
-    assert ledger.read() == [dict(seed=0), dict(seed=2)]
-    assert ledger.path.read_text() == '{"seed": 0}\n{"seed": 2}\n'
+        file.write(b'{"arm": "a", "val": 9')
+    assert ledger.read() == [record(0)]
+    ledger.append(record(2))
+    assert ledger.read() == [record(0), record(2)]
+    lines = ledger.path.read_text().splitlines(keepends=True)
+    assert lines == [f'{json.dumps(record(seed))}\n' for seed in (0, 2)]
 
 
-def test_another_damage_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize('damage', ['nonsense', '{}', '{"seed": 0}', '[]'])
+def test_another_damage_is_told(tmp_path: Path, damage: str) -> None:
     path = tmp_path / 'results.jsonl'
-    path.write_text('{"seed": 0}\nnonsense\n')
+    path.write_text(f'{json.dumps(record(0))}\n{damage}\n')
     with pytest.raises(ValueError, match='line 2 is no record'):
         Ledger(path).read()
 
@@ -42,14 +49,14 @@ def test_writers_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
 
     def write(writer: int) -> None:
         for number in range(20):
-            Ledger(path).append(dict(writer=writer, number=number))
+            Ledger(path).append(record(writer, number=number))
 
     threads = [threading.Thread(target=write, args=(i,)) for i in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    found = [(r['writer'], r['number']) for r in Ledger(path).read()]
+    found = [(r['seed'], r['number']) for r in Ledger(path).read()]
     assert sorted(found) == [(i, n) for i in range(4) for n in range(20)]
 
 

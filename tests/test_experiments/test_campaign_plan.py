@@ -23,6 +23,7 @@ from reducenet_mm.experiments.campaign.plan import (
     plan_arms,
     plan_cells,
 )
+from reducenet_mm.experiments.records import write_marker
 
 DIGITS = Path(__file__).parents[2] / 'configs' / 'reducenet' / 'digits'
 SELF_DISTIL = f"""
@@ -289,7 +290,13 @@ def test_what_is_not_tested_needs_no_test_set(plan: SimpleNamespace) -> None:
 
 
 def record(cell: Cell, status: str = 'finished') -> dict[str, Any]:
-    return dict(hash=cell.hash, status=status, test={'accuracy/top1': 90.0})
+    return dict(
+        arm=cell.arm.name,
+        seed=cell.seed,
+        hash=cell.hash,
+        status=status,
+        test={'accuracy/top1': 90.0},
+    )
 
 
 def test_what_is_still_to_be_run(
@@ -313,8 +320,32 @@ def test_what_is_still_to_be_run(
     assert states['teacher seed 3'] == 'open'
     by_arm['teacher'].folder.mkdir(parents=True)
     by_arm['teacher'].checkpoint.write_bytes(b'')
-    assert crew.states(ledger.read())['teacher seed 3'] == 'finished'
+    # A file of that name alone may be another configuration's.
+    for digest in (None, 'another', by_arm['teacher'].hash):
+        if digest is not None:
+            write_marker(by_arm['teacher'].folder, digest, {})
+        state = crew.states(ledger.read())['teacher seed 3']
+        ours = digest == by_arm['teacher'].hash
+        assert state == ('finished' if ours else 'open')
     by_arm['teacher'].checkpoint.unlink()
     for name in ('soft', 'teacher_again'):
         ledger.append(record(by_arm[name]))
     assert crew.states(ledger.read())['teacher seed 3'] == 'finished'
+
+
+@pytest.mark.parametrize(
+    ('doubled', 'message'),
+    [
+        ('matched', r"'matched' costs 1\.00 times as much"),
+        ('teacher', r"'teacher' costs 0\.\d\d times as much"),
+    ],
+)
+def test_twice_the_budget_is_twice_the_budget(
+    plan: SimpleNamespace, doubled: str, message: str
+) -> None:
+    regime = dict(control='matched', doubled='doubled')
+    asked = dataclasses.replace(plan.campaign, regime=regime)
+    assert list(plan_arms(asked)) == list(plan.arms)
+    regime['doubled'] = doubled
+    with pytest.raises(ValueError, match=message):
+        plan_arms(asked)

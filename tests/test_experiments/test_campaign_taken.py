@@ -56,6 +56,12 @@ def test_values_are_taken_whole_and_changed_by_options(source: Path) -> None:
     )
 
 
+def test_keys_are_dotted_keys(source: Path) -> None:
+    source.write_text(FILES['campaign.py'].replace("'hooks':", '1:'))
+    with pytest.raises(ValueError, match='`arms.one.take` has the key 1;'):
+        read_campaign(source)
+
+
 def test_what_is_inside_a_taken_value_is_replaced_too(source: Path) -> None:
     content = content_of(
         source, {'arms.one.take': {'model.loss': 'presets/b.py:loss'}}

@@ -24,7 +24,12 @@ from reducenet_mm.experiments.campaign.worker import (
     Job,
     _numbers,
     planned_config,
+)
+from reducenet_mm.experiments.processes import exclusive
+from reducenet_mm.experiments.records import (
+    STARTED,
     session_marker,
+    write_marker,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -104,19 +109,31 @@ def test_a_network_that_cannot_take_its_images_is_told_by_the_plan(
         plan_arms(campaign)
 
 
-def test_what_may_have_to_be_trained_again_is_kept(cells) -> None:
+def test_what_may_have_to_be_trained_again_is_kept(
+    cells, tmp_path: Path
+) -> None:
     for cell in cells.values():
         cell.folder.mkdir(parents=True)
         cell.checkpoint.write_bytes(b'')
+        write_marker(cell.folder, cell.hash, {}, STARTED)
     records = [
         dict(hash=cells[name].hash, status='finished', test={}, seed=3)
         for name in ('small', 'grown')
     ]
-    settings = Settings('accuracy/top1')
-    delete_checkpoints(list(cells.values()), records, settings)
+    locks = tmp_path / 'locks'
+    delete_checkpoints(list(cells.values()), records, locks)
     assert all(cell.checkpoint.is_file() for cell in cells.values())
-    student = dict(records[0], hash=cells['student'].hash)
-    delete_checkpoints(list(cells.values()), [*records, student], settings)
+    records.append(dict(records[0], hash=cells['student'].hash))
+    # What another configuration has begun there stays, and what goes on.
+    write_marker(cells['grown'].folder, 'another', {}, STARTED)
+    with exclusive(locks, 0, cells['small'].work_lock):
+        delete_checkpoints(list(cells.values()), records, locks)
+    assert {n for n, cell in cells.items() if cell.checkpoint.exists()} == {
+        'grown',
+        'small',
+    }
+    write_marker(cells['grown'].folder, cells['grown'].hash, {}, STARTED)
+    delete_checkpoints(list(cells.values()), records, locks)
     assert not any(cell.checkpoint.exists() for cell in cells.values())
 
 

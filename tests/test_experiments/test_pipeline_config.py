@@ -88,6 +88,11 @@ def stage(**changes: Any) -> list[dict[str, Any]]:
         (dict(stages=stage(name=None)), r'stages\[0\].name'),
         (dict(stages=stage() + stage()), r"\['t'\] more than once"),
         (dict(seed=-1), '`seed` must be an integer >= 0, got -1'),
+        (dict(seed=2**32), '`seed` must be an integer <= 4294967295'),
+        (
+            dict(controls=[dict(name='student', config='a.py')]),
+            r"`controls\[0\].name`='student' is what reports call",
+        ),
         (
             dict(stages=stage(cfg_options={'work_dir': 'x'})),
             r"sets \['work_dir'\]",

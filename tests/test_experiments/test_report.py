@@ -146,6 +146,23 @@ def test_the_files_hold_the_figures(
         assert link not in page
 
 
+def test_a_report_says_by_what_its_networks_were_trained(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    older = dict(python='3.10', reducenet_mm='0.1.0')
+    content['trained_by'] = [
+        dict(commit='abc', dirty=True, packages=older),
+        dict(commit='def', dirty=False, packages=content['versions']),
+    ]
+    write_report(content, tmp_path)
+    wanted = (
+        'python 3.11, reducenet_mm 0.1.0; trained by abc with uncommitted '
+        'changes with python 3.10, reducenet_mm 0.1.0; trained by def'
+    )
+    for name in ('report.md', 'report.html'):
+        assert wanted in (tmp_path / name).read_text()
+
+
 def test_names_are_escaped(content: dict[str, Any], tmp_path: Path) -> None:
     content['reading'] = '<script>alert(1)</script>'
     write_report(content, tmp_path)

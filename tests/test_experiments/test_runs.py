@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from reducenet_mm.experiments.code_version import code_version
 from reducenet_mm.experiments.cost import TrainingCost
 from reducenet_mm.experiments.pipeline.planned import Run, read_run_config
 from reducenet_mm.experiments.pipeline.progress import Display
@@ -94,8 +95,10 @@ def test_a_finished_run_is_skipped(bench: Any) -> None:
     first = finish_run(make(), {}, workshop)
     assert first.checkpoint.name == 'epoch_3.pth'
     assert first.sessions == 1
+    assert first.codes == (code_version(),)
     again = finish_run(make(), {}, workshop)
     assert (again.checkpoint, again.sha256) == (first.checkpoint, first.sha256)
+    assert again.codes == first.codes
     assert calls(make()) == [[0, {'epochs': '3'}]]
     assert 'teacher: epoch 3/3, loss 0.333' in printed.getvalue()
     assert 'teacher: finished before, skipped' in printed.getvalue()
@@ -109,9 +112,13 @@ def test_a_failed_run_is_continued_from_its_last_checkpoint(
     with pytest.raises(RunFailed, match='out of memory'):
         finish_run(run, {}, workshop)
     assert not (run.work_dir / 'done.json').exists()
+    started = json.loads((run.work_dir / 'started.json').read_text())
+    started['code'] = dict(commit='abc', dirty=False, packages={})
+    (run.work_dir / 'started.json').write_text(json.dumps(started))
     finished = finish_run(run, {}, workshop)
     assert [start for start, _ in calls(run)] == [0, 2]
     assert finished.sessions == 2
+    assert finished.codes == (started['code'], code_version())
     assert '--resume' in finished.command
 
 

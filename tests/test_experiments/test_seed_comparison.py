@@ -110,6 +110,24 @@ def test_other_runs_are_not_mixed(
         compare_seeds([one, dict(other, **change)])
 
 
+def test_other_commits_are_told_and_other_packages_refused() -> None:
+    one, other = reports(2)
+    for report, commit in ((one, 'abc'), (other, 'def')):
+        code = dict(commit=commit, dirty=commit == 'def', packages=dict(t='1'))
+        report['trained_by'] = [code]
+    lines = seeds_markdown(compare_seeds([one, other])).splitlines()
+    assert lines[-3:] == [
+        '- trained by different states of the code:',
+        '  seed 0: abc',
+        '  seed 1: def with uncommitted changes',
+    ]
+    other['trained_by'] = one['trained_by']
+    assert 'states' not in seeds_markdown(compare_seeds([one, other]))
+    other['trained_by'] = [dict(one['trained_by'][0], packages=dict(t='2'))]
+    with pytest.raises(ValueError, match='versions in training is'):
+        compare_seeds([one, other])
+
+
 def test_a_pipeline_of_one_student_stage_has_no_ends_of_stages() -> None:
     content = compare_seeds([dict(one, stages=None) for one in reports(2)])
     assert '| 1 | - | reuse | ' in seeds_markdown(content)

@@ -59,6 +59,19 @@ def trained(model: Any) -> list[tuple[str, tuple[int, ...]]]:
     )
 
 
+def test_images_have_the_channels_of_the_network(
+    tool: SimpleNamespace, models: dict[str, Any]
+) -> None:
+    digits = tool.build_models(
+        tool.network_config(tool.parse_args(['--config', STUDENT]))
+    )[0]
+    assert tool.input_shape(None, digits['plain']) == [1, 32, 32]
+    assert tool.input_shape(None, models['plain']) == [3, 32, 32]
+    assert tool.input_shape([1, 8, 8], digits['plain']) == [1, 8, 8]
+    with pytest.raises(ValueError, match=r'--shape 3 8 8: .* of 1 channel'):
+        tool.input_shape([3, 8, 8], digits['plain'])
+
+
 def test_four_train_all_of_the_same_student(models: dict[str, Any]) -> None:
     plain = trained(models['plain'])
     for name in ('mmrazor', 'supernet', 'annealed'):

@@ -233,6 +233,43 @@ def test_a_used_work_dir_is_refused(
     assert 'is not empty; give a new one' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (
+            ['--metric', 'accuracy/top2'],
+            "no validation has logged 'accuracy/top2', but ['accuracy/top1'",
+        ),
+        (
+            ['--cfg-options', 'model.backbone.expanson=2'],
+            'unknown key model.backbone.expanson=2',
+        ),
+    ],
+)
+def test_a_reference_that_is_none_kills_nothing(
+    arguments: list[str],
+    message: str,
+    tool: SimpleNamespace,
+    config: SimpleNamespace,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    """The corrected command finds its folder free."""
+    work_dir = tmp_path / 'runs'
+    options = [*config.teacher_model, *config.schedule(1)]
+    if '--cfg-options' not in arguments:
+        arguments = [*arguments, '--cfg-options']
+    with pytest.raises(SystemExit) as stopped:
+        tool.main(
+            [config.teacher, '--work-dir', str(work_dir), *arguments, *options]
+        )
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert f'Nothing was killed. The folder is now {work_dir}.old1' in said
+    assert not work_dir.exists()
+
+
 def test_a_training_that_fails_is_no_success(tmp_path: Path) -> None:
     command = [sys.executable, '-c', 'import sys; sys.exit("out of memory")']
     with Session(command, tmp_path / 'run') as session:

@@ -43,6 +43,7 @@ from mmengine.config import Config
 from mmpretrain.structures import DataSample
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from reducenet_mm.engine.config_file import read_config
 from reducenet_mm.engine.hooks.memory_format_hook import check_channels_last
@@ -116,8 +117,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--shape',
         type=int,
         nargs=3,
-        default=(3, 32, 32),
         metavar=('C', 'H', 'W'),
+        help='default: 32x32 images with as many channels as the network of '
+        '--config takes, else 3',
     )
     parser.add_argument('--repeats', type=int, default=15, help='rounds')
     parser.add_argument(
@@ -143,7 +145,7 @@ def network_config(args: argparse.Namespace) -> Config:
         depth=args.depth,
         base_channels=width,
         expansion=args.expansion,
-        in_channels=args.shape[0],
+        in_channels=args.shape[0] if args.shape else 3,
     )
     head = dict(
         type='LinearClsHead',
@@ -160,6 +162,24 @@ def network_config(args: argparse.Namespace) -> Config:
     return Config(dict(model=model))
 
 
+def input_shape(shape: Sequence[int] | None, model: nn.Module) -> list[int]:
+    """Return (C, H, W), as given or as the network wants it.
+
+    Raises:
+        ValueError: If the network takes images of other channels.
+    """
+    convs = (m for m in model.modules() if isinstance(m, nn.Conv2d))
+    channels = next(convs).in_channels
+    if shape is None:
+        return [channels, 32, 32]
+    if shape[0] != channels:
+        raise ValueError(
+            f'--shape {" ".join(map(str, shape))}: the network takes images '
+            f'of {channels} channel(s).'
+        )
+    return list(shape)
+
+
 def build_models(cfg: Config) -> tuple[Models, Models]:
     """Build the models of a config, with the presets of the project."""
     distiller, lora, new_conv = (
@@ -171,12 +191,14 @@ def build_models(cfg: Config) -> tuple[Models, Models]:
 
 def benchmark(args: argparse.Namespace) -> dict[str, Any]:
     """Build, time and summarize as the command line says."""
+    code = code_version()  # of what is in memory, whatever follows
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     cfg = network_config(args)
     with no_side_effects():
         models, teachers = build_models(cfg)
+    args.shape = input_shape(args.shape, models['plain'])
     inputs = torch.randn(args.batch, *args.shape)
     if args.channels_last:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
@@ -199,7 +221,7 @@ def benchmark(args: argparse.Namespace) -> dict[str, Any]:
     settings.update(threads=torch.get_num_threads(), precision='float32')
     return dict(
         settings=settings,
-        code=code_version(),
+        code=code,
         **summarize(times, RATIOS),
         targets=TARGETS,
         memory={name: step.memory() for name, step in steps.items()},

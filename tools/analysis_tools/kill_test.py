@@ -28,6 +28,7 @@ from typing import Any
 
 from reducenet_mm.engine.checkpointing import newest_checkpoint
 from reducenet_mm.engine.launch import (
+    USAGE_STATUS,
     add_json_argument,
     check_json,
     default_work_dir,
@@ -49,7 +50,11 @@ from reducenet_mm.experiments.kills.sessions import (
     draw_runs,
     hit,
 )
-from reducenet_mm.experiments.scalars import scalar_files
+from reducenet_mm.experiments.records import set_aside
+from reducenet_mm.experiments.scalars import (
+    scalar_files,
+    validated_metrics,
+)
 
 TRAIN = Path(__file__).parents[1] / 'train.py'
 ROUNDS = 4
@@ -186,20 +191,51 @@ def step_seconds(work_dir: Path) -> float:
     return sum(times) / len(times)
 
 
-def train_reference(args: argparse.Namespace, work_dir: Path) -> Pace:
-    """Train without kills; return how fast that went."""
+def train_reference(
+    args: argparse.Namespace, work_dir: Path
+) -> tuple[Pace, dict[str, Any]]:
+    """Train without kills; return how fast that went, and its outcome.
+
+    The validation curve is left out if the config does not validate.
+
+    Raises:
+        RuntimeError: If the training fails.
+        ValueError: If it has validated, but not logged the metric: no curve
+            would be compared.
+    """
     with Session(command(args, work_dir), work_dir) as session:
         session.wait_until(lambda: session.iteration() > 0, 0.002)
         start_up = session.seconds()
         session.finish()
-    return Pace(start_up, step_seconds(work_dir))
+    expected = outcome(work_dir, args.metric)
+    if not expected['validation']:
+        del expected['validation']
+        logged = validated_metrics(work_dir)
+        if logged:
+            raise ValueError(
+                f'--metric: no validation has logged {args.metric!r}, but '
+                f'{logged}. Give one of these.'
+            )
+    return Pace(start_up, step_seconds(work_dir)), expected
 
 
 def test_config(args: argparse.Namespace, work_dir: Path) -> dict[str, Any]:
-    """Do all runs; return the result."""
+    """Do all runs; return the result.
+
+    Exits if the run without kills is not fit to be compared with; the
+    corrected command finds its work dir empty.
+    """
     rng = random.Random(args.seed)
-    pace = train_reference(args, work_dir / 'reference')
-    expected = outcome(work_dir / 'reference', args.metric)
+    code = code_version()
+    try:
+        pace, expected = train_reference(args, work_dir / 'reference')
+    except (RuntimeError, ValueError) as error:
+        moved = set_aside(work_dir)
+        sys.stderr.write(
+            f'kill_test.py: error: {error}\nNothing was killed. The folder '
+            f'is now {moved}.\n'
+        )
+        sys.exit(USAGE_STATUS)
     iterations = expected['meta']['iter']
     runs: list[dict[str, Any]] = []
     done: Counter[str] = Counter()
@@ -213,10 +249,12 @@ def test_config(args: argparse.Namespace, work_dir: Path) -> dict[str, Any]:
             done.update(kill.kind for kill in made if kill.counts())
             runs.append(dict(kills=list(map(asdict, made)), wrong=wrong))
             print(f'{folder.name}: {"DIFFERENT" if wrong else "identical"}')
+    if code_version() != code:  # each session ran what was there then
+        code['dirty'] = True
     return dict(
         config=args.config,
         cfg_options=args.cfg_options,
-        code=code_version(),
+        code=code,
         seed=args.seed,
         kills_per_run=args.kills_per_run,
         iterations=iterations,

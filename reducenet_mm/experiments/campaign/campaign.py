@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 from rich.console import Console
 
 from ..estimates import estimate
-from ..processes import exclusive
+from ..processes import WorkDirBusy, exclusive
+from ..records import STARTED, read_marker
 from .arms import needed_arms
 from .config import Campaign
 from .crew import Crew, Settings
@@ -95,10 +97,11 @@ def run_campaign(
         text = ended_text(chosen, settings, cell, record, records)
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    crew = Crew(chosen, ledger, work_dir / 'locks', settings, tell)
+    locks = work_dir / 'locks'
+    crew = Crew(chosen, ledger, locks, settings, tell)
     states = crew.run()
     if not keep_checkpoints:
-        delete_checkpoints(cells, ledger.read(), settings)
+        delete_checkpoints(cells, ledger.read(), locks)
     report_campaign(campaign, planned, cells, work_dir, settings, console)
     return [name for name, state in states.items() if state != FINISHED]
 
@@ -112,9 +115,9 @@ def report_campaign(
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Write and print the report of what is there; return its content."""
-    records = Ledger(work_dir / RESULTS).read()
-    content = collect(campaign, planned, cells, records, settings.test)
     with exclusive(work_dir, name='.report.lock'):
+        records = Ledger(work_dir / RESULTS).read()
+        content = collect(campaign, planned, cells, records, settings.test)
         write_report(content, work_dir)
     show_report(content, work_dir, console or Console())
     return content
@@ -123,14 +126,17 @@ def report_campaign(
 def delete_checkpoints(
     cells: Sequence[Cell],
     records: Sequence[Mapping[str, Any]],
-    settings: Settings,
+    locks: Path,
 ) -> None:
     """Delete the checkpoints of finished cells that no cell waits for.
+
+    Without a test result every cell still waits for its own. What a folder
+    holds of another configuration, or of a training that goes on, stays.
 
     Args:
         cells: All cells of the campaign.
         records: All results so far.
-        settings: Without a test, every cell still waits for its own.
+        locks: Folder of the cells' locks.
     """
     waiting = [
         cell
@@ -143,9 +149,15 @@ def delete_checkpoints(
         wanted.add(cell.name)
         waiting += cell.needs.values()
     for cell in cells:
-        if cell.name not in wanted:
-            for path in cell.folder.glob('epoch_*.pth'):
-                path.unlink(missing_ok=True)
+        if cell.name in wanted or not any(cell.folder.glob('epoch_*.pth')):
+            continue
+        with (
+            contextlib.suppress(WorkDirBusy),
+            exclusive(locks, 0, cell.work_lock),
+        ):
+            if read_marker(cell.folder, cell.hash, STARTED) is not None:
+                for path in cell.folder.glob('epoch_*.pth'):
+                    path.unlink(missing_ok=True)
 
 
 def ended_text(

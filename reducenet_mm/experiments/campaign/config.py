@@ -11,6 +11,7 @@ from typing import Any
 
 from reducenet_mm.engine.config_file import read_config
 from reducenet_mm.plain_numbers import checked_int
+from reducenet_mm.seeds import MOST_SEED
 
 from ..checks import check_entry, check_keys, read_options
 from .arms import Arm, in_order, read_arm
@@ -112,7 +113,7 @@ def read_campaign(
 
 
 def _check_arm(where: str, name: Any, arms: Mapping[str, Arm]) -> None:
-    if name not in arms:
+    if not isinstance(name, str) or name not in arms:
         raise ValueError(
             f'`{where}` must name an arm, one of {sorted(arms)}, got {name!r}.'
         )
@@ -134,7 +135,7 @@ def _seeds(value: Any) -> tuple[int, ...]:
             f'`seeds` must be a list of at least one integer, got {value!r}.'
         )
     seeds = tuple(
-        checked_int(f'seeds[{index}]', seed, 0)
+        checked_int(f'seeds[{index}]', seed, 0, MOST_SEED)
         for index, seed in enumerate(value)
     )
     if len(set(seeds)) < len(seeds):

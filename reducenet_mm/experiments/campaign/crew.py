@@ -15,7 +15,6 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from ..code_version import code_version
 from ..processes import (
     LOG,
     WorkDirBusy,
@@ -28,7 +27,7 @@ from ..processes import (
 from ..records import STARTED, read_marker
 from .ledger import BLOCKED, FAILED, FINISHED, Ledger, finished_record
 from .plan import Cell
-from .worker import PRELOAD, Job, work
+from .worker import CODE, PRELOAD, Job, work
 
 METHODS = multiprocessing.get_all_start_methods()
 METHOD = 'forkserver' if 'forkserver' in METHODS else 'spawn'
@@ -112,7 +111,6 @@ class Crew:
         self.locks = locks
         self.settings = settings
         self.tell = tell
-        self._code = code_version()
         self._running: list[_Running] = []
         # What failed before is tried again; what fails from now on is not.
         self._earlier = len(ledger.read())
@@ -138,8 +136,8 @@ class Crew:
     def states(self, records: Sequence[Record]) -> dict[str, str]:
         """Return the state of each cell by name; open: still to be run.
 
-        A finished cell is open again if its checkpoint is gone and a cell
-        that starts from it is open.
+        A finished cell is open again if a cell that starts from it is open
+        and its checkpoint is gone, or is another configuration's.
         """
         states: dict[str, str] = {}
         wanted: set[str] = set()
@@ -153,7 +151,7 @@ class Crew:
         self, cell: Cell, records: Sequence[Record], wanted: set[str]
     ) -> str:
         found = finished_record(records, cell.hash, self.settings.test)
-        gone = cell.name in wanted and not cell.checkpoint.is_file()
+        gone = cell.name in wanted and not _has_checkpoint(cell)
         if found is not None and not gone:
             return FINISHED
         for record in records[self._earlier :]:
@@ -173,9 +171,7 @@ class Crew:
             if OPEN in needed:
                 continue
             with contextlib.suppress(WorkDirBusy), ExitStack() as stack:
-                stack.enter_context(
-                    exclusive(self.locks, 0, f'{_slug(cell)}.claim')
-                )
+                stack.enter_context(exclusive(self.locks, 0, cell.claim_lock))
                 # Another crew may have settled it before we had the claim.
                 records = self.ledger.read()
                 if self.states(records)[cell.name] != OPEN:
@@ -190,7 +186,7 @@ class Crew:
     def _finished_before(self, cell: Cell, records: Sequence[Record]) -> bool:
         """Record a cell whose crew was killed between its end and this."""
         marker = read_marker(cell.folder, cell.hash)
-        if marker is None or not cell.checkpoint.is_file():
+        if marker is None or not _has_checkpoint(cell):
             return False
         if self._wants_test(cell, records) and marker['test'] is None:
             return False
@@ -206,7 +202,7 @@ class Crew:
             inputs=tuple(cell.needs),
             config_hash=cell.config_hash,
             folder=cell.folder,
-            lock=f'{_slug(cell)}.work',
+            lock=cell.work_lock,
             locks=self.locks,
             digest=cell.hash,
             epochs=cell.arm.epochs,
@@ -266,7 +262,7 @@ class Crew:
             epochs=arm.epochs,
             own_multiply_adds=arm.own_multiply_adds,
             total_multiply_adds=arm.total_multiply_adds,
-            **{'code': self._code, **content, 'hash': cell.hash},
+            **{'code': CODE, **content, 'hash': cell.hash},
         )
         self.ledger.append(record)
         self.tell(cell, record, self.ledger.read())
@@ -287,5 +283,10 @@ def _context() -> Any:
     return multiprocessing.get_context(METHOD)
 
 
-def _slug(cell: Cell) -> str:
-    return f'{cell.arm.name}-seed{cell.seed}'
+def _has_checkpoint(cell: Cell) -> bool:
+    """Whether the weights that a cell has ended with are still there.
+
+    The folder may be of the same arm and seed in another configuration.
+    """
+    ended = read_marker(cell.folder, cell.hash) is not None
+    return ended and cell.checkpoint.is_file()

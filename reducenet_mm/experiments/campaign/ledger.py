@@ -14,6 +14,8 @@ from ..processes import exclusive
 RESULTS = 'results.jsonl'
 FINISHED, FAILED, BLOCKED = 'finished', 'failed', 'blocked'
 """What a record can say of its cell; blocked: by one that failed."""
+NEEDED = {'arm', 'hash', 'seed', 'status'}
+"""Keys that every record has."""
 
 
 class Ledger:
@@ -76,7 +78,7 @@ class Ledger:
             record = json.loads(line)
         except ValueError:
             record = None
-        if not isinstance(record, dict):
+        if not isinstance(record, dict) or not NEEDED <= record.keys():
             raise ValueError(
                 f'{self.path}: line {number} is no record of a cell. Remove '
                 'that line; its cell is then trained again.'

@@ -26,6 +26,9 @@ from .arms import Arm, in_order, needed_arms
 from .config import DEFAULT_METRIC, Campaign
 from .meter import Meter
 
+MATCHED = 0.05
+"""Costs that differ by no more than this share are called matched."""
+
 
 @dataclass(frozen=True)
 class PlannedArm:
@@ -103,6 +106,16 @@ class Cell:
         return self.folder / f'epoch_{self.arm.epochs}.pth'
 
     @property
+    def claim_lock(self) -> str:
+        """Name of the lock of the crew that has it trained."""
+        return f'{self.arm.name}-seed{self.seed}.claim'
+
+    @property
+    def work_lock(self) -> str:
+        """Name of the lock of the process that changes its folder."""
+        return f'{self.arm.name}-seed{self.seed}.work'
+
+    @property
     def options(self) -> dict[str, Any]:
         """Overrides of its config, by dotted key, with all checkpoints."""
         inputs = {k: str(cell.checkpoint) for k, cell in self.needs.items()}
@@ -138,6 +151,7 @@ def plan_arms(
                 student_init=arm.needs.get('model.student_init'),
             )
         planned[arm.name] = one
+    _check_regime(campaign.regime, planned)
     return {name: planned[name] for name in campaign.arms}
 
 
@@ -229,6 +243,23 @@ def _check_budget(arm: Arm, total: float, needed: float) -> None:
             f'`{key}`={value} leaves nothing to train with: {total:.3g} '
             'multiply-adds are spent by what this arm needs '
             f'({", ".join(arm.needs.values())}: {needed:.3g}).'
+        )
+
+
+def _check_regime(
+    regime: Mapping[str, str], planned: Mapping[str, PlannedArm]
+) -> None:
+    """Refuse to call twice the budget what is not."""
+    if 'doubled' not in regime:
+        return
+    control, doubled = regime['control'], regime['doubled']
+    costs = [planned[n].total_multiply_adds for n in (control, doubled)]
+    ratio = costs[1] / costs[0]
+    if abs(ratio / 2 - 1) > MATCHED:
+        raise ValueError(
+            f'`regime.doubled`={doubled!r} costs {ratio:.2f} times as much '
+            f'as `regime.control`={control!r}, but must cost twice as much. '
+            f'Give that arm match={control!r} and times=2.'
         )
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..code_version import commit_text
 from ..estimates import (
     CONFIDENCE,
     INCONCLUSIVE,
@@ -141,9 +142,9 @@ def _provenance(content: Mapping[str, Any]) -> list[str]:
         packages = ', '.join(
             f'{name} {number}' for name, number in code['packages'].items()
         )
-        commits = _commit(code)
+        commits = commit_text(code)
         if 'begun_by' in code:
-            commits += f', begun by {_commit(code["begun_by"])}'
+            commits += f', begun by {commit_text(code["begun_by"])}'
         found.append(f'{code["cells"]} cell(s) by {commits}; {packages}.')
     return found
 
@@ -160,8 +161,3 @@ def _changed(content: Mapping[str, Any]) -> list[str]:
         'points. The table has the one that was tested; arms that were run '
         'after another training start from that.'
     ]
-
-
-def _commit(code: Mapping[str, Any]) -> str:
-    commit = code['commit'] or 'no git checkout'
-    return f'{commit} with uncommitted changes' if code['dirty'] else commit

@@ -21,12 +21,10 @@ from ..records import content_hash
 from ..steps import COUNTED
 from .config import Campaign
 from .ledger import FINISHED, finished_record
-from .plan import Cell, PlannedArm
+from .plan import MATCHED, Cell, PlannedArm
 from .regime import describe_regime
 
 Record = Mapping[str, Any]
-MATCHED = 0.05
-"""Costs that differ by no more than this share are called matched."""
 
 
 def collect(

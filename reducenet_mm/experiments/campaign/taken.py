@@ -73,6 +73,11 @@ def taken_options(
         )
     whole: dict[str, Any] = {}
     for key, place in take.items():
+        if not isinstance(key, str):
+            raise ValueError(
+                f'`{where}.take` has the key {key!r}; keys are dotted keys '
+                'of the training config.'
+            )
         value = _value(f'`{where}.take[{key!r}]`', place, files)
         outer = [one for one in whole if key.startswith(f'{one}.')]
         if not outer:

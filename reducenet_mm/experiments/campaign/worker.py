@@ -37,6 +37,7 @@ from ..records import (
     STARTED,
     content_hash,
     read_marker,
+    session_marker,
     set_aside,
     write_marker,
 )
@@ -51,6 +52,10 @@ PRELOAD = (
     'mmpretrain.models',
     'mmpretrain.visualization',
 )
+
+
+# What is in memory: a commit may follow before a cell starts.
+CODE = code_version()
 
 
 @dataclass(frozen=True)
@@ -106,32 +111,10 @@ def work(job: Job) -> None:
         _redirect_output(job.folder / LOG)
         if newest_checkpoint(job.folder) is None:
             started = None
-        marker = session_marker(started, code_version())
+        marker = session_marker(started, CODE)
         write_marker(job.folder, job.digest, marker, STARTED)
         outcome = _train_and_test(job)
         write_marker(job.folder, job.digest, {**marker, **outcome})
-
-
-def session_marker(
-    started: Mapping[str, Any] | None, code: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return what a session leaves at its start.
-
-    Args:
-        started: What the one before it left; None if this is the first.
-        code: Version of the code of this session.
-
-    Returns:
-        ``sessions``, the count; ``code``; and ``begun_by``, the code of the
-        first session, where another one than this.
-    """
-    marker: dict[str, Any] = dict(sessions=1, code=code)
-    if started is not None:
-        marker['sessions'] = int(started['sessions']) + 1
-        first = started.get('begun_by', started.get('code', code))
-        if first != code:
-            marker['begun_by'] = first
-    return marker
 
 
 def _train_and_test(job: Job) -> dict[str, Any]:
@@ -141,7 +124,7 @@ def _train_and_test(job: Job) -> dict[str, Any]:
     begin_log(runner, notes)
     loader = runner.train_dataloader
     if not runner.cfg.get('resume'):  # a resumed training has seen them all
-        preflight.check_data(runner.model, loader.dataset)
+        preflight.check_data(runner.model, loader)
     if job.keep_images:
         runner.logger.info(keep_images(loader))
     runner.train()

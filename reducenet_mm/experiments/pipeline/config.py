@@ -11,6 +11,7 @@ from typing import Any
 
 from reducenet_mm.engine.config_file import read_config
 from reducenet_mm.plain_numbers import checked_int
+from reducenet_mm.seeds import MOST_SEED
 
 from ..checks import check_entry, check_keys, checked_config, read_options
 from .saturation import Until
@@ -34,6 +35,7 @@ SET_BY_PIPELINE = {
     'work_dir',
 }
 """Training options that a pipeline decides itself."""
+ROLES = {'student', 'teacher'}
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def read_pipeline(
     _check_names(stages, controls)
     return Pipeline(
         source=source,
-        seed=checked_int('seed', content.get('seed', 0), 0),
+        seed=checked_int('seed', content.get('seed', 0), 0, MOST_SEED),
         stages=stages,
         controls=controls,
         metric=str(content.get('metric', 'accuracy/top1')),
@@ -191,6 +193,11 @@ def _check_names(stages: Sequence[Entry], controls: Sequence[Entry]) -> None:
             )
     later = [stage.name for stage in stages[1:]]
     for index, control in enumerate(controls):
+        if control.name in ROLES:
+            raise ValueError(
+                f'`controls[{index}].name`={control.name!r} is what reports '
+                "call one of the pipeline's own networks. Choose another."
+            )
         if control.restart_at is not None and control.restart_at not in later:
             raise ValueError(
                 f'`controls[{index}].restart_at` must name a stage after '

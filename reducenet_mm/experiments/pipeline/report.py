@@ -17,6 +17,7 @@ from ..text import amount, epochs_text, latency_text
 from .planned import Run
 from .report_html import html_page
 from .report_stages import STAGE_HEADINGS, stage_notes, stage_rows
+from .report_versions import versions_text
 
 HEADINGS = (
     'network',
@@ -134,12 +135,7 @@ def markdown(content: Mapping[str, Any], rows: Sequence[Sequence[str]]) -> str:
     lines += [f'| {" | ".join(row)} |' for row in rows]
     lines += ['', *(f'- {note}' for note in notes(content)), '']
     lines += _stages(content)
-    lines.append(
-        f'Seed {content["seed"]}. Versions: '
-        + ', '.join(
-            f'{name} {number}' for name, number in content['versions'].items()
-        )
-    )
+    lines.append(f'Seed {content["seed"]}. Versions: {versions_text(content)}')
     lines += ['', '```', content['command'], '```', '']
     return '\n'.join(lines)
 

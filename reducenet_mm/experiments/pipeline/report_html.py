@@ -11,6 +11,7 @@ from ..figures import colors, tradeoff_figure, validation_figure
 from ..text import amount
 from .report_stages import STAGE_HEADINGS, stage_notes, stage_rows
 from .report_style import STYLE
+from .report_versions import versions_text
 
 CURVES_CAPTION = (
     'Validation accuracy over cumulative training multiply-adds. {} Controls, '
@@ -211,15 +212,12 @@ def _runs(content: Mapping[str, Any]) -> str:
 
 
 def _details(content: Mapping[str, Any]) -> str:
-    versions = ', '.join(
-        f'{name} {number}' for name, number in content['versions'].items()
-    )
     commands = [content['command']]
     commands += [run['command'] for run in content['runs']]
     commands += [one['test_command'] for one in content['networks']]
     text = '\n'.join(commands)
     return (
-        f'<p class="notes">{escape(versions)} · {escape(content["platform"])}'
-        '</p><details><summary>Commands</summary>'
+        f'<p class="notes">{escape(versions_text(content))} · '
+        f'{escape(content["platform"])}</p><details><summary>Commands</summary>'
         f'<pre>{escape(text)}</pre></details>'
     )

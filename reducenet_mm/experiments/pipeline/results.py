@@ -54,6 +54,7 @@ def collect(pipeline: Pipeline, outcome: Outcome) -> dict[str, Any]:
         metric=pipeline.metric,
         command=shell_command([sys.executable, *sys.argv]),
         versions=versions(),
+        trained_by=_distinct_codes(outcome.finished),
         platform=f'{platform.system()} {platform.machine()}',
         counted=COUNTED,
         stages_multiply_adds=sum(course.spent.values()),
@@ -80,6 +81,15 @@ def standard_error(accuracy: float, images: int) -> float:
         images: How many test images it is from.
     """
     return math.sqrt(accuracy * (100 - accuracy) / images)
+
+
+def _distinct_codes(finished: Sequence[Finished]) -> list[dict[str, Any]]:
+    """Return the versions of the code that the runs were trained by."""
+    codes: list[dict[str, Any]] = []
+    for code in (dict(code) for one in finished for code in one.codes):
+        if code not in codes:
+            codes.append(code)
+    return codes
 
 
 def _run(one: Finished, metric: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from reducenet_mm.engine.checkpointing import newest_checkpoint
 from reducenet_mm.files import sha256_file
 
 from ..checks import check_end
+from ..code_version import code_version
 from ..processes import (
     LOG,
     RunFailed,
@@ -24,6 +25,7 @@ from ..records import (
     STARTED,
     content_hash,
     read_marker,
+    session_marker,
     set_aside,
     write_marker,
 )
@@ -60,6 +62,8 @@ class Finished:
             if it was interrupted and resumed.
         epochs: How many it was trained: fewer than planned if it ended
             early; None for as many.
+        codes: Versions of the code of its first and its last session; of
+            runs of earlier versions of this package unknown.
     """
 
     run: Run
@@ -68,6 +72,7 @@ class Finished:
     command: str
     sessions: int
     epochs: int | None = None
+    codes: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def trained_epochs(self) -> int:
@@ -133,6 +138,7 @@ def finish_run(
         command=marker['command'],
         sessions=marker['sessions'],
         epochs=marker['epochs'],
+        codes=tuple(marker[k] for k in ('begun_by', 'code') if k in marker),
     )
 
 
@@ -144,10 +150,12 @@ def _train(
 ) -> dict[str, Any]:
     """Start or resume a run, wait for its end and mark it finished."""
     check_unchanged(run.config, run.options, run.cfg)
-    earlier = _earlier_sessions(run, digest, workshop)
+    started = _started_before(run, digest, workshop)
     resume_from = _newest_checkpoint(run, workshop)
-    sessions = 1 if resume_from is None else earlier + 1
-    write_marker(run.work_dir, digest, dict(sessions=sessions), STARTED)
+    if resume_from is None:
+        started = None
+    session = session_marker(started, code_version())
+    write_marker(run.work_dir, digest, session, STARTED)
     command = _command(run, inputs, workshop.tools_dir, resume_from)
     workshop.display.start(run, resumed=resume_from is not None)
     run_logged(
@@ -166,24 +174,27 @@ def _train(
         checkpoint=checkpoint.name,
         sha256=sha256_file(checkpoint),
         command=shell_command(command),
-        sessions=sessions,
+        **session,
     )
     marker = write_marker(run.work_dir, digest, content)
     workshop.display.finish(run, epochs)
     return marker
 
 
-def _earlier_sessions(run: Run, digest: str, workshop: Workshop) -> int:
+def _started_before(
+    run: Run, digest: str, workshop: Workshop
+) -> dict[str, Any] | None:
+    """Return what an earlier session left; other work is set aside."""
     started = read_marker(run.work_dir, digest, STARTED)
     if started is not None:
-        return int(started['sessions'])
+        return started
     outdated = set_aside(run.work_dir)
     if outdated is not None:
         workshop.display.note(
             f'{run.name}: the config or its inputs have changed; earlier '
             f'results are kept in {outdated}'
         )
-    return 0
+    return None
 
 
 def _command(

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ..code_version import commit_text
 from ..estimates import VERDICTS, holm, interval_text, paired_difference
 
 Report = Mapping[str, Any]
@@ -28,15 +29,16 @@ READ = {
 
 
 def compare_seeds(reports: Sequence[Report]) -> dict[str, Any]:
-    """Compare the shipped students with all other networks, seed by seed.
+    """Compare the shipped students with teacher and controls, by seed.
 
     Args:
         reports: Contents of ``report.json``, one of each seed.
 
     Returns:
         ``pipeline``, ``metric``; ``seeds``: of each its command, the
-        validation accuracies at the ends of the student stages, if there
-        are several, the stage that is shipped, and the test accuracies of
+        commits that it was trained by, where known, the validation
+        accuracies at the ends of the student stages, if there are
+        several, the stage that is shipped, and the test accuracies of
         teacher, student and controls in percent; ``differences``: of the
         student to each of those, with the interval of the paired t test
         and, where there are enough seeds, p-values adjusted by Holm's
@@ -45,7 +47,8 @@ def compare_seeds(reports: Sequence[Report]) -> dict[str, Any]:
     Raises:
         ValueError: If there is only one report, two are of the same seed,
             or they differ in their command otherwise, in pipeline, rule,
-            versions or networks. Changes inside config files are not seen.
+            networks or versions. Changes inside config files are not seen,
+            only that commits differ.
     """
     if len(reports) < 2:
         raise ValueError(
@@ -108,6 +111,12 @@ def seeds_markdown(content: Mapping[str, Any]) -> str:
             f'- student to {name}, points: {interval_text(one)}, '
             f'{one["verdict"]}{holm_text}'
         )
+    states = {', '.join(one['trained_by']) for one in content['seeds']}
+    if len(states) > 1:
+        lines.append('- trained by different states of the code:')
+        for one in content['seeds']:
+            commits = ', '.join(one['trained_by']) or 'unknown'
+            lines.append(f'  seed {one["seed"]}: {commits}')
     return '\n'.join(lines)
 
 
@@ -126,6 +135,7 @@ def _of_seed(report: Report) -> dict[str, Any]:
     return dict(
         seed=report['seed'],
         command=report['command'],
+        trained_by=[commit_text(one) for one in _trained_by(report)],
         stages=[
             dict(name=stage['name'], accuracy=stage['accuracy'])
             for stage in (report['stages'] or {}).get('students', [])
@@ -153,6 +163,7 @@ def _check_alike(reports: Sequence[Report]) -> None:
         ('test_images', lambda report: report['test_images']),
         ('networks', _networks),
         ('versions', lambda report: report['versions']),
+        ('versions in training', _trained_with),
         ('command', _command),
     ):
         found = [of(report) for report in reports]
@@ -161,6 +172,19 @@ def _check_alike(reports: Sequence[Report]) -> None:
                 f'the reports differ in more than their seeds: {key} is '
                 f'{found}. Compare runs of one pipeline.'
             )
+
+
+def _trained_by(report: Report) -> Sequence[Mapping[str, Any]]:
+    """Return versions of the code; none if of an earlier package version."""
+    return report.get('trained_by', ())
+
+
+def _trained_with(report: Report) -> list[Mapping[str, str]]:
+    packages: list[Mapping[str, str]] = []
+    for code in _trained_by(report):
+        if code['packages'] not in packages:
+            packages.append(code['packages'])
+    return packages
 
 
 def _command(report: Report) -> list[str]:

@@ -1,0 +1,28 @@
+# Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
+"""Which versions a pipeline's report was made and its networks trained by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..code_version import commit_text
+
+
+def versions_text(content: Mapping[str, Any]) -> str:
+    """Return the versions in words.
+
+    Args:
+        content: That of ``report.json``; those of earlier versions of this
+            package do not say by what the networks were trained.
+    """
+    text = _listed(content['versions'])
+    for code in content.get('trained_by', ()):
+        text += f'; trained by {commit_text(code)}'
+        if code['packages'] != content['versions']:
+            text += f' with {_listed(code["packages"])}'
+    return text
+
+
+def _listed(versions: Mapping[str, str]) -> str:
+    return ', '.join(f'{name} {number}' for name, number in versions.items())
