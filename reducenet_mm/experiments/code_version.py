@@ -45,10 +45,17 @@ def code_version() -> dict[str, Any]:
     return dict(packages=versions(), commit=commit, dirty=bool(status))
 
 
-def commit_text(code: Mapping[str, Any]) -> str:
-    """Return which commit a version of the code is of, in words."""
+def commit_text(code: Mapping[str, Any] | None) -> str:
+    """Return which commit a version of the code is of; None: unknown."""
+    if code is None:
+        return 'unknown'
     commit = code['commit'] or 'no git checkout'
     return f'{commit} with uncommitted changes' if code['dirty'] else commit
+
+
+def packages_text(packages: Mapping[str, str]) -> str:
+    """Return packages and their versions in one line."""
+    return ', '.join(f'{name} {number}' for name, number in packages.items())
 
 
 def versions() -> dict[str, str]:

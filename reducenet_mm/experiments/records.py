@@ -92,12 +92,12 @@ def session_marker(
 
     Returns:
         ``sessions``, the count; ``code``; and ``begun_by``, the code of the
-        first session, where another one than this.
+        first session, where another one than this: None if it did not say.
     """
     marker: dict[str, Any] = dict(sessions=1, code=code)
     if started is not None:
         marker['sessions'] = int(started['sessions']) + 1
-        first = started.get('begun_by', started.get('code', code))
+        first = started.get('begun_by', started.get('code'))
         if first != code:
             marker['begun_by'] = first
     return marker

@@ -61,9 +61,13 @@ def validation_curve(run_dir: Path, metric: str) -> list[tuple[int, float]]:
 
 
 def validated_metrics(run_dir: Path) -> list[str]:
-    """Return the names of all metrics that validations have logged."""
+    """Return the names of all metrics that validations have logged.
+
+    What is measured at the switch to the student is no validation.
+    """
     rows = (row for row in _all_rows(run_dir) if 'loss' not in row)
-    return sorted({key for row in rows for key in row} - NOT_METRICS)
+    keys = {key for row in rows for key in row if key not in NOT_METRICS}
+    return sorted(key for key in keys if not key.startswith('switch/'))
 
 
 def drop_shock(run_dir: Path, metric: str) -> dict[str, float]:

@@ -35,11 +35,11 @@ def add_scope(
     if not isinstance(kind, str):
         return _add_owner(architecture, _toolboxes_of(kind))
     with MODELS.switch_scope_and_registry(scope) as registry:
-        known = registry.get(kind) is not None  # imports a prefix's toolbox
+        found = registry.get(kind)  # imports a prefix's toolbox
     prefix, dot, _ = kind.partition('.')
-    if dot:
-        return _add_owner(architecture, [prefix])
-    if known:
+    if dot:  # a class too, once its config has been written to a file
+        return _add_owner(architecture, [prefix, *_toolboxes_of(found)])
+    if found is not None:
         return dict(architecture)
     owners = [
         toolbox

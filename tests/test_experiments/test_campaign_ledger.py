@@ -13,7 +13,9 @@ from reducenet_mm.experiments.campaign.ledger import Ledger, finished_record
 
 
 def record(seed: int, **more: object) -> dict[str, object]:
-    return dict(arm='a', seed=seed, status='finished', hash='h', **more)
+    return dict(
+        arm='a', seed=seed, status='finished', hash='h', test=None, **more
+    )
 
 
 def test_records_come_back_in_order(tmp_path: Path) -> None:
@@ -36,7 +38,15 @@ def test_a_line_cut_off_by_a_kill_is_cut_away(tmp_path: Path) -> None:
     assert lines == [f'{json.dumps(record(seed))}\n' for seed in (0, 2)]
 
 
-@pytest.mark.parametrize('damage', ['nonsense', '{}', '{"seed": 0}', '[]'])
+@pytest.mark.parametrize(
+    'damage',
+    [
+        'nonsense',
+        '{}',
+        '[]',
+        '{"arm": "a", "hash": "h", "seed": 0, "status": "finished"}',
+    ],
+)
 def test_another_damage_is_told(tmp_path: Path, damage: str) -> None:
     path = tmp_path / 'results.jsonl'
     path.write_text(f'{json.dumps(record(0))}\n{damage}\n')

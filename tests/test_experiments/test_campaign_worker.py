@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from reducenet_mm.experiments.campaign import worker
 from reducenet_mm.experiments.campaign.campaign import (
     delete_checkpoints,
     ended_text,
@@ -28,6 +30,7 @@ from reducenet_mm.experiments.campaign.worker import (
 from reducenet_mm.experiments.processes import exclusive
 from reducenet_mm.experiments.records import (
     STARTED,
+    read_marker,
     session_marker,
     write_marker,
 )
@@ -97,6 +100,23 @@ def test_a_config_edited_after_planning_is_refused(
         planned_config(job)
 
 
+def test_a_cell_names_the_code_in_memory(
+    cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a commit made since; the cell ends early, as it was edited."""
+    later = dict(commit='later', dirty=False, packages={})
+    monkeypatch.setattr(worker, 'code_version', lambda: later)
+    (tmp_path / 'small.py').write_text(f'{SMALL}seed = 1\n')
+    job = job_of(cells['small'])
+    process = get_context('fork').Process(target=worker.work, args=(job,))
+    process.start()
+    process.join()
+    assert process.exitcode == 1
+    started = read_marker(cells['small'].folder, job.digest, STARTED)
+    assert started is not None
+    assert started['code'] == worker.CODE
+
+
 def test_a_network_that_cannot_take_its_images_is_told_by_the_plan(
     tmp_path: Path,
 ) -> None:
@@ -147,7 +167,8 @@ def test_a_session_says_whose_code_began() -> None:
     third = session_marker(second, dict(commit='c'))
     assert third['begun_by'] == old and third['sessions'] == 3
     # Left by a version that did not say whose code it was.
-    assert session_marker(dict(sessions=4), new) == dict(sessions=5, code=new)
+    unknown = dict(sessions=5, code=new, begun_by=None)
+    assert session_marker(dict(sessions=4), new) == unknown
 
 
 @pytest.mark.parametrize(

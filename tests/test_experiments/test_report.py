@@ -153,11 +153,13 @@ def test_a_report_says_by_what_its_networks_were_trained(
     content['trained_by'] = [
         dict(commit='abc', dirty=True, packages=older),
         dict(commit='def', dirty=False, packages=content['versions']),
+        None,
     ]
     write_report(content, tmp_path)
     wanted = (
         'python 3.11, reducenet_mm 0.1.0; trained by abc with uncommitted '
-        'changes with python 3.10, reducenet_mm 0.1.0; trained by def'
+        'changes (python 3.10, reducenet_mm 0.1.0); trained by def; trained '
+        'by unknown'
     )
     for name in ('report.md', 'report.html'):
         assert wanted in (tmp_path / name).read_text()

@@ -122,6 +122,16 @@ def test_a_failed_run_is_continued_from_its_last_checkpoint(
     assert '--resume' in finished.command
 
 
+def test_what_an_earlier_version_did_not_say_is_unknown(bench: Any) -> None:
+    make, workshop, _ = bench
+    run = make()
+    finish_run(run, {}, workshop)
+    done = json.loads((run.work_dir / 'done.json').read_text())
+    del done['code']
+    (run.work_dir / 'done.json').write_text(json.dumps(done))
+    assert finish_run(run, {}, workshop).codes == (None,)
+
+
 def test_a_run_that_starts_from_scratch_again_is_of_one_session(
     bench: Any,
 ) -> None:

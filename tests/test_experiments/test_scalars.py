@@ -11,6 +11,7 @@ from reducenet_mm.experiments.scalars import (
     Latest,
     drop_shock,
     latest,
+    validated_metrics,
     validation_curve,
 )
 
@@ -53,6 +54,8 @@ def test_a_students_curve_starts_with_the_drop(tmp_path: Path) -> None:
     log(tmp_path / 'b', '1', {**switch, **recalibrated})
     assert validation_curve(tmp_path / 'b', METRIC) == [(0, 55.0)]
     assert drop_shock(tmp_path / 'none', METRIC) == {}
+    assert validated_metrics(tmp_path / 'a') == [METRIC]
+    assert validated_metrics(tmp_path / 'b') == []  # the switch alone
 
 
 def test_progress_is_that_of_the_newest_session(tmp_path: Path) -> None:

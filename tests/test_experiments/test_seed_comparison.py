@@ -118,13 +118,16 @@ def test_other_commits_are_told_and_other_packages_refused() -> None:
     lines = seeds_markdown(compare_seeds([one, other])).splitlines()
     assert lines[-3:] == [
         '- trained by different states of the code:',
-        '  seed 0: abc',
-        '  seed 1: def with uncommitted changes',
+        '  - seed 0: abc',
+        '  - seed 1: def with uncommitted changes',
     ]
+    del other['trained_by']  # as in reports of earlier versions
+    lines = seeds_markdown(compare_seeds([one, other])).splitlines()
+    assert lines[-2:] == ['  - seed 0: abc', '  - seed 1: unknown']
     other['trained_by'] = one['trained_by']
     assert 'states' not in seeds_markdown(compare_seeds([one, other]))
     other['trained_by'] = [dict(one['trained_by'][0], packages=dict(t='2'))]
-    with pytest.raises(ValueError, match='versions in training is'):
+    with pytest.raises(ValueError, match='versions in training are'):
         compare_seeds([one, other])
 
 

@@ -40,6 +40,7 @@ def test_a_network_without_a_scope_is_the_toolboxs(algorithm, classifier_cfg):
         (dict(type='mmpretrain.ImageClassifier'), 'mmpretrain'),
         (dict(type=ImageClassifier), 'mmpretrain'),
         (dict(type=OwnClassifier), 'mmpretrain'),  # by its base
+        (dict(type=f'{__name__}.OwnClassifier'), 'mmpretrain'),  # in a file
         (dict(type=torch.nn.Identity), None),
         (dict(type='NoSuchThing'), None),
         (dict(), None),

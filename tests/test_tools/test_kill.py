@@ -270,6 +270,24 @@ def test_a_reference_that_is_none_kills_nothing(
     assert not work_dir.exists()
 
 
+def test_a_config_that_does_not_validate_has_no_curve_to_compare(
+    tool: SimpleNamespace, config: SimpleNamespace, tmp_path: Path
+) -> None:
+    loop = ('dataloader', 'evaluator', 'cfg')
+    args = tool.parse_args(
+        [
+            *(config.teacher, '--kills', '1', '--in-writes', '0'),
+            *('--at-starts', '0', '--seed', str(SEED), '--cfg-options'),
+            *(*config.teacher_model, *config.schedule(1)),
+            *(f'val_{part}=None' for part in loop),
+        ]
+    )
+    result = tool.test_config(args, tmp_path)
+    assert result['identical'] is True
+    assert 'state_dict' in result['compared']
+    assert 'validation' not in result['compared']
+
+
 def test_a_training_that_fails_is_no_success(tmp_path: Path) -> None:
     command = [sys.executable, '-c', 'import sys; sys.exit("out of memory")']
     with Session(command, tmp_path / 'run') as session:

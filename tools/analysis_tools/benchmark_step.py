@@ -166,10 +166,13 @@ def input_shape(shape: Sequence[int] | None, model: nn.Module) -> list[int]:
     """Return (C, H, W), as given or as the network wants it.
 
     Raises:
-        ValueError: If the network takes images of other channels.
+        ValueError: If the network takes images of other channels, or has
+            no convolution.
     """
-    convs = (m for m in model.modules() if isinstance(m, nn.Conv2d))
-    channels = next(convs).in_channels
+    convs = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    if not convs:
+        raise ValueError('--config: the network has no convolution.')
+    channels = convs[0].in_channels
     if shape is None:
         return [channels, 32, 32]
     if shape[0] != channels:

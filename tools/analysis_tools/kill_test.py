@@ -67,7 +67,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         prog='kill_test.py',
         description='Kill trainings of a config at random moments and resume '
         'them: they must end with the weights of one that was not killed. '
-        'Exit status 1 if not, or if not all kills could be made.',
+        'Exit status 1 if not, or if not all kills could be made; 2 if the '
+        'one without kills fails, or does not log --metric.',
     )
     parser.add_argument('config', help='path of a training config')
     parser.add_argument(
@@ -196,8 +197,6 @@ def train_reference(
 ) -> tuple[Pace, dict[str, Any]]:
     """Train without kills; return how fast that went, and its outcome.
 
-    The validation curve is left out if the config does not validate.
-
     Raises:
         RuntimeError: If the training fails.
         ValueError: If it has validated, but not logged the metric: no curve
@@ -208,14 +207,12 @@ def train_reference(
         start_up = session.seconds()
         session.finish()
     expected = outcome(work_dir, args.metric)
-    if not expected['validation']:
-        del expected['validation']
-        logged = validated_metrics(work_dir)
-        if logged:
-            raise ValueError(
-                f'--metric: no validation has logged {args.metric!r}, but '
-                f'{logged}. Give one of these.'
-            )
+    logged = validated_metrics(work_dir)
+    if logged and not expected['validation']:
+        raise ValueError(
+            f'--metric: no validation has logged {args.metric!r}, but '
+            f'{logged}. Give one of these.'
+        )
     return Pace(start_up, step_seconds(work_dir)), expected
 
 
@@ -230,7 +227,7 @@ def test_config(args: argparse.Namespace, work_dir: Path) -> dict[str, Any]:
     try:
         pace, expected = train_reference(args, work_dir / 'reference')
     except (RuntimeError, ValueError) as error:
-        moved = set_aside(work_dir)
+        moved = set_aside(work_dir.absolute())
         sys.stderr.write(
             f'kill_test.py: error: {error}\nNothing was killed. The folder '
             f'is now {moved}.\n'
@@ -249,6 +246,7 @@ def test_config(args: argparse.Namespace, work_dir: Path) -> dict[str, Any]:
             done.update(kill.kind for kill in made if kill.counts())
             runs.append(dict(kills=list(map(asdict, made)), wrong=wrong))
             print(f'{folder.name}: {"DIFFERENT" if wrong else "identical"}')
+    empty = set() if expected['validation'] else {'validation'}
     if code_version() != code:  # each session ran what was there then
         code['dirty'] = True
     return dict(
@@ -259,7 +257,7 @@ def test_config(args: argparse.Namespace, work_dir: Path) -> dict[str, Any]:
         kills_per_run=args.kills_per_run,
         iterations=iterations,
         start_up_seconds=pace.start_up,
-        compared=sorted(expected),
+        compared=sorted(k for k in expected if k not in empty),
         runtime_info_compared=sorted(expected['runtime_info']),
         kills=done.total(),
         kills_wanted=wanted_kills(args),

@@ -186,7 +186,7 @@ class Crew:
     def _finished_before(self, cell: Cell, records: Sequence[Record]) -> bool:
         """Record a cell whose crew was killed between its end and this."""
         marker = read_marker(cell.folder, cell.hash)
-        if marker is None or not _has_checkpoint(cell):
+        if marker is None or not cell.checkpoint.is_file():
             return False
         if self._wants_test(cell, records) and marker['test'] is None:
             return False
@@ -284,9 +284,9 @@ def _context() -> Any:
 
 
 def _has_checkpoint(cell: Cell) -> bool:
-    """Whether the weights that a cell has ended with are still there.
+    """Whether the weights that a cell ends with are there.
 
     The folder may be of the same arm and seed in another configuration.
     """
-    ended = read_marker(cell.folder, cell.hash) is not None
-    return ended and cell.checkpoint.is_file()
+    ours = read_marker(cell.folder, cell.hash) is not None
+    return ours and cell.checkpoint.is_file()

@@ -78,12 +78,18 @@ class Ledger:
             record = json.loads(line)
         except ValueError:
             record = None
-        if not isinstance(record, dict) or not NEEDED <= record.keys():
+        if not isinstance(record, dict) or not _is_record(record):
             raise ValueError(
                 f'{self.path}: line {number} is no record of a cell. Remove '
                 'that line; its cell is then trained again.'
             )
         return record
+
+
+def _is_record(content: Mapping[str, Any]) -> bool:
+    if not NEEDED <= content.keys():
+        return False
+    return content['status'] != FINISHED or 'test' in content
 
 
 def finished_record(

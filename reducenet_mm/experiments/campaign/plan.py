@@ -253,9 +253,13 @@ def _check_regime(
     if 'doubled' not in regime:
         return
     control, doubled = regime['control'], regime['doubled']
-    costs = [planned[n].total_multiply_adds for n in (control, doubled)]
-    ratio = costs[1] / costs[0]
-    if abs(ratio / 2 - 1) > MATCHED:
+    one, two = planned[control], planned[doubled]
+    wanted = 2 * one.total_multiply_adds
+    # Each may have been rounded by half of an epoch.
+    rounded = one.cost.per_epoch + two.cost.per_epoch / 2
+    off = abs(two.total_multiply_adds - wanted)
+    if off > max(MATCHED * wanted, rounded):
+        ratio = two.total_multiply_adds / one.total_multiply_adds
         raise ValueError(
             f'`regime.doubled`={doubled!r} costs {ratio:.2f} times as much '
             f'as `regime.control`={control!r}, but must cost twice as much. '

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..code_version import commit_text
+from ..code_version import commit_text, packages_text
 from ..estimates import (
     CONFIDENCE,
     INCONCLUSIVE,
@@ -139,9 +139,7 @@ def _provenance(content: Mapping[str, Any]) -> list[str]:
     """Say which code the results are from."""
     found = []
     for code in content['code']:
-        packages = ', '.join(
-            f'{name} {number}' for name, number in code['packages'].items()
-        )
+        packages = packages_text(code['packages'])
         commits = commit_text(code)
         if 'begun_by' in code:
             commits += f', begun by {commit_text(code["begun_by"])}'

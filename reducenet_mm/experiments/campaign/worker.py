@@ -53,9 +53,8 @@ PRELOAD = (
     'mmpretrain.visualization',
 )
 
-
-# What is in memory: a commit may follow before a cell starts.
 CODE = code_version()
+"""Of the code in memory: a commit may follow before a cell starts."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..code_version import commit_text
+from ..code_version import commit_text, packages_text
 
 
 def versions_text(content: Mapping[str, Any]) -> str:
@@ -16,13 +16,9 @@ def versions_text(content: Mapping[str, Any]) -> str:
         content: That of ``report.json``; those of earlier versions of this
             package do not say by what the networks were trained.
     """
-    text = _listed(content['versions'])
+    text = packages_text(content['versions'])
     for code in content.get('trained_by', ()):
         text += f'; trained by {commit_text(code)}'
-        if code['packages'] != content['versions']:
-            text += f' with {_listed(code["packages"])}'
+        if code is not None and code['packages'] != content['versions']:
+            text += f' ({packages_text(code["packages"])})'
     return text
-
-
-def _listed(versions: Mapping[str, str]) -> str:
-    return ', '.join(f'{name} {number}' for name, number in versions.items())

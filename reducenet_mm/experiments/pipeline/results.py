@@ -83,12 +83,13 @@ def standard_error(accuracy: float, images: int) -> float:
     return math.sqrt(accuracy * (100 - accuracy) / images)
 
 
-def _distinct_codes(finished: Sequence[Finished]) -> list[dict[str, Any]]:
-    """Return the versions of the code that the runs were trained by."""
-    codes: list[dict[str, Any]] = []
-    for code in (dict(code) for one in finished for code in one.codes):
-        if code not in codes:
-            codes.append(code)
+def _distinct_codes(
+    finished: Sequence[Finished],
+) -> list[Mapping[str, Any] | None]:
+    """Return by what the runs were trained; None: it is not known."""
+    codes: list[Mapping[str, Any] | None] = []
+    for one in finished:
+        codes += [code for code in one.codes if code not in codes]
     return codes
 
 

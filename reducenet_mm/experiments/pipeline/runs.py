@@ -62,8 +62,8 @@ class Finished:
             if it was interrupted and resumed.
         epochs: How many it was trained: fewer than planned if it ended
             early; None for as many.
-        codes: Versions of the code of its first and its last session; of
-            runs of earlier versions of this package unknown.
+        codes: Versions of the code of its first and its last session; None
+            if a session of an earlier version did not say.
     """
 
     run: Run
@@ -72,7 +72,7 @@ class Finished:
     command: str
     sessions: int
     epochs: int | None = None
-    codes: tuple[Mapping[str, Any], ...] = ()
+    codes: tuple[Mapping[str, Any] | None, ...] = ()
 
     @property
     def trained_epochs(self) -> int:
@@ -138,8 +138,13 @@ def finish_run(
         command=marker['command'],
         sessions=marker['sessions'],
         epochs=marker['epochs'],
-        codes=tuple(marker[k] for k in ('begun_by', 'code') if k in marker),
+        codes=_codes(marker),
     )
+
+
+def _codes(marker: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, ...]:
+    begun = [marker['begun_by']] if 'begun_by' in marker else []
+    return *begun, marker.get('code')
 
 
 def _train(

@@ -36,7 +36,7 @@ def compare_seeds(reports: Sequence[Report]) -> dict[str, Any]:
 
     Returns:
         ``pipeline``, ``metric``; ``seeds``: of each its command, the
-        commits that it was trained by, where known, the validation
+        commits that it was trained by, or 'unknown', the validation
         accuracies at the ends of the student stages, if there are
         several, the stage that is shipped, and the test accuracies of
         teacher, student and controls in percent; ``differences``: of the
@@ -115,8 +115,8 @@ def seeds_markdown(content: Mapping[str, Any]) -> str:
     if len(states) > 1:
         lines.append('- trained by different states of the code:')
         for one in content['seeds']:
-            commits = ', '.join(one['trained_by']) or 'unknown'
-            lines.append(f'  seed {one["seed"]}: {commits}')
+            commits = ', '.join(one['trained_by'])
+            lines.append(f'  - seed {one["seed"]}: {commits}')
     return '\n'.join(lines)
 
 
@@ -163,7 +163,6 @@ def _check_alike(reports: Sequence[Report]) -> None:
         ('test_images', lambda report: report['test_images']),
         ('networks', _networks),
         ('versions', lambda report: report['versions']),
-        ('versions in training', _trained_with),
         ('command', _command),
     ):
         found = [of(report) for report in reports]
@@ -172,19 +171,22 @@ def _check_alike(reports: Sequence[Report]) -> None:
                 f'the reports differ in more than their seeds: {key} is '
                 f'{found}. Compare runs of one pipeline.'
             )
+    trained_with = [
+        code['packages']
+        for report in reports
+        for code in _trained_by(report)
+        if code is not None
+    ]
+    if any(one != trained_with[0] for one in trained_with):
+        raise ValueError(
+            'the reports differ in more than their seeds: versions in '
+            f'training are {trained_with}. Compare runs of one pipeline.'
+        )
 
 
-def _trained_by(report: Report) -> Sequence[Mapping[str, Any]]:
-    """Return versions of the code; none if of an earlier package version."""
-    return report.get('trained_by', ())
-
-
-def _trained_with(report: Report) -> list[Mapping[str, str]]:
-    packages: list[Mapping[str, str]] = []
-    for code in _trained_by(report):
-        if code['packages'] not in packages:
-            packages.append(code['packages'])
-    return packages
+def _trained_by(report: Report) -> Sequence[Mapping[str, Any] | None]:
+    """Return versions of the code; reports did not always say them."""
+    return report.get('trained_by', [None])
 
 
 def _command(report: Report) -> list[str]:
