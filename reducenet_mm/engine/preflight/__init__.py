@@ -8,7 +8,7 @@ was. Each check raises one ``ValueError``, ``TypeError`` or
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
@@ -110,9 +110,12 @@ def check_data(model: nn.Module, loader: DataLoader) -> None:
 
 
 def _check_batches(loader: DataLoader) -> None:
-    if isinstance(loader.sampler, InfiniteSampler) or not loader.drop_last:
+    sampler = loader.sampler
+    if not loader.drop_last or isinstance(sampler, InfiniteSampler):
         return
-    images = len(loader.sampler)  # type: ignore[arg-type]
+    if not isinstance(sampler, Sized):  # an iterable data set's
+        return
+    images = len(sampler)
     if images < (loader.batch_size or 0):
         raise ValueError(
             f'train_dataloader has {images} images for each process, which '
