@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 import torch
@@ -227,11 +228,14 @@ def _check(one: Comparison, passed: list[str]) -> None:
     tolerance = float('inf') if one.tolerance is None else one.tolerance
     if one.largest <= tolerance:  # not if it is NaN
         return
+    nan = ' (the weights hold NaN or infinity)' if isnan(one.largest) else ''
     after = f'; right until then: {", ".join(passed)}' if passed else ''
+    hint = 'Is CONFIG the one with which CHECKPOINT was trained?'
+    if passed:
+        hint = 'Leave that form out, or report it.'
     raise ParityError(
         f'{one.form} ({one.precision}) is not the same function as the '
         f'{SUPERNET}: largest relative difference of the logits '
-        f'{one.largest:.3g}, tolerance {tolerance:.3g} (nan: the weights '
-        f'hold NaN or infinity){after}. Nothing was written. Is CONFIG the '
-        'one with which CHECKPOINT was trained?'
+        f'{one.largest:.3g}, tolerance {tolerance:.3g}{nan}{after}. Nothing '
+        f'was written. {hint}'
     )

@@ -131,9 +131,17 @@ def _blocks(model: nn.Module, trunk: str) -> Iterator[str]:
 
 
 def _count_weights(module: nn.Module) -> int:
-    """Return how many convolutions and linear layers are inside."""
+    """Return how many convolutions and linear layers are inside.
+
+    A grafted convolution is one, whatever stands beside it.
+    """
     layers = (nn.Conv2d, nn.Linear)
-    return sum(isinstance(child, layers) for child in module.modules())
+    grafted = {name for name, _ in hosts(module)}
+    return sum(
+        isinstance(child, layers)
+        and (name in grafted or not is_inside(name, grafted))
+        for name, child in module.named_modules()
+    )
 
 
 def _pools(module: nn.Module) -> bool:

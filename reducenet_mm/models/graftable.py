@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from mmcv.cnn.bricks.conv2d_adaptive_padding import Conv2dAdaptivePadding
+from mmcv.cnn.bricks.wrappers import Conv2d
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
@@ -16,6 +17,7 @@ from .layers.reduce_conv import ReduceConv2d
 
 GRAFTS: Mapping[type[nn.Conv2d], type[ReduceConv2d]] = {
     nn.Conv2d: ReduceConv2d,
+    Conv2d: ReduceConv2d,  # mmcv's, of conv_cfg=dict(type='Conv')
     Conv2dAdaptivePadding: AdaptiveReduceConv2d,
 }
 """Class of a convolution, no subclass of it -> what takes its place."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .checkpoint_views import StateDict, strip_prefix
 from .deploy import conv_norm_pairs
-from .layers import ReduceConv2d, SequentialConv2d
+from .layers import LambdaReLU, ReduceConv2d, SequentialConv2d
 from .layers.linear_pair import folded
 from .layers.lora import LoraBranch, build_lora, settings_of
 from .layers.merge import absorb_bias, add_parallel
@@ -34,11 +34,12 @@ def merge_student(
     """Merge what a student has and the student of this stage has not.
 
     That is a ``lora`` branch, unless the host at its place has the very same
-    one, and the linear pair of a ``sequential`` block where this stage has
-    one convolution. The function in eval mode stays the same up to the
-    rounding of weights. Kinds and widths are read from keys and shapes; a
-    norm's ``eps`` is that of the host's ``expand``. Anything else, such as
-    what does not fit the host, is left for strict loading to refuse.
+    one and no activation in it, and the linear pair of a ``sequential``
+    block where this stage has one convolution. The function in eval mode
+    stays the same up to the rounding of weights. Kinds and widths are read
+    from keys and shapes; a norm's ``eps`` is that of the host's ``expand``.
+    Anything else, such as what does not fit the host, is left for strict
+    loading to refuse.
 
     Args:
         architecture: The supernet of this stage; only read.
@@ -145,7 +146,7 @@ def _merge_lora(
 ) -> None:
     branch = f'{prefix}lora.'
     values = strip_prefix(state, branch)
-    if not values or (host.lora is not None and _fits(host.lora, values)):
+    if not values or _goes_on(host.lora, values):
         return
     lora = _rebuild(host, values)
     weight = state.get(f'{prefix}weight')
@@ -160,6 +161,16 @@ def _merge_lora(
     _put_conv(host, state, prefix, conv, norm)
     for key in values:
         del state[branch + key]
+
+
+def _goes_on(lora: LoraBranch | None, values: Mapping[str, Tensor]) -> bool:
+    """Whether a trained branch is what it was in the host's branch.
+
+    Not with an activation, which a schedule turns on again at first.
+    """
+    if lora is None or not _fits(lora, values):
+        return False
+    return not any(isinstance(m, LambdaReLU) for m in lora.modules())
 
 
 def _merge_pair(host: SequentialConv2d, state: StateDict, prefix: str) -> None:

@@ -58,7 +58,7 @@ def _select_convs(
     targets: Targets,
 ) -> dict[str, nn.Conv2d]:
     """Return by name what ``targets`` means, all of it fit to be grafted."""
-    _check_names_are_free(model)
+    check_names_are_free(model)
     if not callable(targets) and (
         not targets or not isinstance(targets, (str, Sequence))
     ):
@@ -87,13 +87,13 @@ def _select_convs(
     return {name: convs[name] for name in chosen}
 
 
-def _check_names_are_free(model: nn.Module) -> None:
-    """Raise if a module of the host's own is named like a branch."""
+def check_names_are_free(model: nn.Module) -> None:
+    """Raise ``ValueError`` if a module that is none has a branch's name."""
     inside = tuple(prefix_of(name) for name, _ in hosts(model))
     for name, _ in model.named_modules():
         reserved = name.rpartition('.')[2] in (EXPAND, LORA)
         if reserved and not name.startswith(inside):
             raise ValueError(
-                f'cannot graft {type(model).__name__}: its own module '
-                f'`{name}` has the name of a branch. Rename it in the host.'
+                f'{type(model).__name__} cannot have branches: its own '
+                f'module `{name}` has the name of one. Rename it there.'
             )

@@ -36,6 +36,12 @@ REFUSED: dict[str, tuple[dict, dict, dict, str]] = {
         {},
         r"has \('lambda_relu',\) of .*'expand' needs a block",
     ),
+    'a student that was linear': (
+        {},
+        dict(block='sequential'),
+        dict(student_init='before.pth'),
+        r"student_init='before\.pth' .* without `.*conv1\.pair\.act`",
+    ),
     'branches at 0': (
         dict(gates=['lambda_relu']),
         dict(block='parallel', lora=dict(kind='kxk_1x1', act=True)),

@@ -85,7 +85,7 @@ def grafted_cfg(name: str, **settings) -> dict:
     return dict(
         type='GraftedBackbone',
         backbone=dict(backbone, _scope_='mmpretrain'),
-        targets=HOSTS[name][1],
+        targets=settings.pop('targets', HOSTS[name][1]),
         **settings,
     )
 

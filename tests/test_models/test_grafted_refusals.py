@@ -6,13 +6,20 @@ from __future__ import annotations
 import copy
 import pickle
 
+import mmpretrain
 import pytest
 import torch
 from mmengine.registry import MODELS
 from mmengine.runner import load_checkpoint
+from torch import nn
 
 from reducenet_mm import graft, ungraft
-from tests.test_models.grafts import classifier_around, grafted_cfg
+from reducenet_mm.models.supernet import hosts
+from tests.test_models.grafts import (
+    classifier_around,
+    grafted_cfg,
+    stock_backbone,
+)
 
 
 def small(norm_cfg=None, **backbone):
@@ -97,3 +104,58 @@ def test_a_lora_that_could_not_merge_is_refused_before_it_trains(lora):
     lora = dict(kind='weight', expansion=0.5)
     architecture = classifier_around(grafted_cfg('MobileNetV2', lora=lora), 8)
     assert MODELS.build(dict(settings, architecture=architecture))
+
+
+class Widened(nn.Module):
+    """A neck whose layer has the name of a branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.expand = nn.Conv2d(64, 64, 1)
+
+    def forward(self, feats):
+        return tuple(self.expand(feat).mean((2, 3)) for feat in feats)
+
+
+@pytest.mark.parametrize('algorithm', ['SupernetDistill', 'InplaceDistill'])
+def test_a_neck_with_the_name_of_a_branch_is_refused(algorithm):
+    """It would be taken for the teacher's alone: never trained or loaded."""
+    model = classifier_around(small(), 64)
+    cfg = dict(_scope_='mmrazor', type=algorithm, architecture=model)
+    assert MODELS.build(cfg).architecture is model
+    model.neck = Widened()
+    with pytest.raises(ValueError, match='`neck.expand` has the name of one'):
+        MODELS.build(cfg)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'first'),
+    [('MobileNetV2', r'layer2\.0\.conv\.1\.conv'), ('ResNet', 'conv1')],
+)
+def test_what_is_grafted_already_is_no_block_of_its_own(kind, first):
+    """Groups of convolutions may have branches of their own widths."""
+    other = graft(stock_backbone(kind), 'block_first_conv')
+    firsts = {name for name, _ in hosts(other)}
+    net = graft(stock_backbone(kind), first)
+    before = {name for name, _ in hosts(net)}
+    assert before and not before & firsts
+    graft(net, 'block_first_conv', expansion=2)
+    assert {name for name, _ in hosts(net)} == before | firsts
+
+
+def test_mmcvs_own_name_for_a_convolution_is_one():
+    cfg = dict(
+        type='ResNet',
+        depth=18,
+        base_channels=8,
+        stem_channels=8,
+        conv_cfg=dict(type='Conv'),
+    )
+    net = mmpretrain.registry.MODELS.build(cfg)
+    net.eval()
+    x = torch.randn(2, 3, 32, 32)
+    wanted = net(x)[0]
+    graft(net, 'block_first_conv', zero_init=True)
+    assert len([*hosts(net)]) == 8
+    torch.testing.assert_close(net(x)[0], wanted)
+    torch.testing.assert_close(ungraft(net)(x)[0], wanted)

@@ -21,6 +21,7 @@ from reducenet_mm.models.checkpoint_views import (
 )
 from reducenet_mm.models.supernet import hosts, is_branch_key, student_norms
 from tests.test_models.distillation import batch, optimizer, train
+from tests.test_models.grafts import classifier_around, grafted_cfg
 from tests.test_models.inplace import BLOCKS, at, separate
 from tests.test_models.lora_stage import KINDS
 
@@ -197,6 +198,14 @@ def test_blocks_that_are_computed_again_are_refused(classifier):
     classifier.backbone.layer2[0].use_checkpoint = True
     with pytest.raises(ValueError, match=r'Set use_checkpoint=False'):
         check_inplace_architecture(classifier)
+    arch = dict(growth_rate=8, depths=[2, 2], init_channels=16)
+    dense = grafted_cfg(
+        'DenseNet',
+        backbone=dict(arch=arch, memory_efficient=True),
+        targets=r'stages\.\d\.block\.\d\.conv1',
+    )
+    with pytest.raises(ValueError, match=r'Set memory_efficient=False'):
+        check_inplace_architecture(classifier_around(dense, 32))
 
 
 def test_a_network_without_branches_is_refused(classifier_cfg):

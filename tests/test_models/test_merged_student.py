@@ -21,6 +21,8 @@ from reducenet_mm.models.supernet import (
     is_branch_key,
     is_lora_key,
     reset_branches,
+    set_gates,
+    student_gates,
 )
 from tests.conftest import randomise_norms
 from tests.test_models.blocks import EXACT, images
@@ -95,7 +97,22 @@ def test_only_the_hosts_and_the_norms_after_them_change(kind):
     assert changed == expected
 
 
-@kinds
+def test_a_lora_whose_activation_fades_again_is_merged():
+    """It would not be what it was while the schedule begins at 1."""
+    net, student = trained(lora=KINDS['both, act'])
+    target = build_net('postsum', lora=KINDS['both, act'])
+    reset_branches(target)  # as init_weights does
+    merged = merge_student(target, student)
+    assert not [key for key in merged if is_lora_key(key)]
+    load(target, merged)
+    x = images()
+    wanted = net(x)[0]
+    for value in (0.0, 1.0):
+        set_gates(student_gates(target, 'lambda_relu'), value)
+        torch.testing.assert_close(target(x)[0], wanted, **EXACT)
+
+
+@pytest.mark.parametrize('kind', [k for k in KINDS if 'act' not in k])
 def test_the_very_same_lora_goes_on(kind):
     _, student = trained(lora=KINDS[kind])
     target = build_net('postsum', lora=KINDS[kind])

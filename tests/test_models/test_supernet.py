@@ -294,7 +294,7 @@ def test_graft_refuses_a_host_that_uses_a_branchs_name():
     net = nn.ModuleDict(
         dict(expand=nn.Conv2d(3, 4, 1), other=nn.Conv2d(3, 4, 1))
     )
-    with pytest.raises(ValueError, match='`expand` has the name of a branch'):
+    with pytest.raises(ValueError, match='`expand` has the name of one'):
         graft(net, 'other')
 
 

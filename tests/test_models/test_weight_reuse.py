@@ -19,9 +19,11 @@ from reducenet_mm.models.supernet import is_branch_key, student_norms
 from tests.test_models.distillation import (
     assert_teacher_is,
     optimizer,
+    soft_labels,
     teacher_copy,
     train,
 )
+from tests.test_models.grafts import classifier_around, grafted_cfg
 
 POLICIES = {
     'all': dict(),
@@ -99,6 +101,67 @@ def test_the_statistics_follow_the_whole_norm(build):
     assert {'backbone.bn1.bias', 'backbone.bn1.running_mean'} <= set(
         algorithm.fresh
     )
+
+
+@pytest.mark.parametrize(
+    ('inherit', 'fresh'),
+    [
+        (['re:.*'], set()),
+        ([r're:backbone\.layer1\..*'], {'bn1', 'layer2', 'layer3', 'layer4'}),
+    ],
+)
+def test_statistics_without_parameters_follow_what_is_around_them(
+    inherit, fresh
+):
+    backbone = grafted_cfg(
+        'ResNet', backbone=dict(norm_cfg=dict(type='BN', affine=False))
+    )
+    algorithm = MODELS.build(
+        dict(
+            _scope_='mmrazor',
+            type='SupernetDistill',
+            architecture=classifier_around(backbone, 64),
+            reuse=dict(inherit=inherit),
+        )
+    )
+    moving = [key for key in algorithm.fresh if 'running_mean' in key]
+    assert {key.split('.')[1] for key in moving} == fresh
+
+
+@pytest.mark.parametrize(
+    ('kind', 'frozen', 'targets', 'channels'),
+    [
+        ('ResNet', 1, r'layer2\.0\.conv1', 64),
+        ('MobileNetV2', 3, 'depthwise', 1280),
+        ('ShuffleNetV2', 2, 'block_first_conv', 1024),
+    ],
+)
+def test_stages_that_a_backbone_freezes_when_it_trains_count_as_frozen(
+    kind, frozen, targets, channels
+):
+    """Some do it in ``train()``: they would stay at their random start."""
+    small = dict(base_channels=8, stem_channels=8)
+    if kind != 'ResNet':
+        small = dict(widen_factor=0.25 if kind == 'MobileNetV2' else 0.5)
+    backbone = grafted_cfg(
+        kind, backbone=dict(small, frozen_stages=frozen), targets=targets
+    )
+    for inherit, message in (
+        (['classifier', 'norms'], 'would stay at their random start'),
+        ('all', None),
+    ):
+        settings = dict(
+            _scope_='mmrazor',
+            type='SupernetDistill',
+            architecture=classifier_around(backbone, channels),
+            distiller=soft_labels(),
+            reuse=dict(inherit=inherit),
+        )
+        if message is None:
+            assert MODELS.build(settings).fresh == ()
+            continue
+        with pytest.raises(ValueError, match=message):
+            MODELS.build(settings)
 
 
 def test_the_log_counts_tensors_and_parameters(build, classifier, logged):

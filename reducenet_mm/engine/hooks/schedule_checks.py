@@ -6,6 +6,7 @@ from __future__ import annotations
 from torch import nn
 
 from reducenet_mm.models.layers import Gated, Host
+from reducenet_mm.models.supernet import is_lora_key
 
 
 def check_model(model: nn.Module, gates: dict[str, Gated], hook: str) -> None:
@@ -39,13 +40,15 @@ def check_model(model: nn.Module, gates: dict[str, Gated], hook: str) -> None:
             "'inherited'."
         )
     fading = any(gated.gate == 'expand' for gated in gates.values())
-    if fading and getattr(model, 'student_init', None) is not None:
+    # The activation in a lora is the student's own: it begins there.
+    others = [name for name in gates if not is_lora_key(name)]
+    if others and getattr(model, 'student_init', None) is not None:
         raise ValueError(
             f'model.student_init={model.student_init!r} with {hook}: that '
-            'student has trained without branches, so the network with them '
-            'would be neither it nor the teacher. Leave one of the two out, '
-            'or anneal the activation inside a lora alone: '
-            "gates=['lambda_relu']."
+            f'student has trained without `{others[0]}`, so the network with '
+            'it would be neither that student nor the teacher. Leave one of '
+            'the two out, or anneal the activation inside a lora alone: '
+            "gates=['lambda_relu'], for a block other than 'sequential'."
         )
     if getattr(model, 'trained_branches', ()) and not fading:
         raise ValueError(

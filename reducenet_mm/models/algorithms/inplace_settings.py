@@ -16,6 +16,15 @@ from ..supernet import hosts, is_lora_key
 from .norm_stats import find_moving_norms
 from .settings import PREDICT_VIEWS, check_choice, check_has_branch
 
+RECOMPUTING = (
+    'with_cp',
+    'use_checkpoint',
+    'memory_efficient',
+    'grad_checkpointing',  # timm's
+    'gradient_checkpointing',  # Hugging Face's
+)
+"""Attributes by which networks say that they compute blocks twice."""
+
 
 def check_inplace_settings(
     distiller: Mapping[str, Any] | None,
@@ -83,7 +92,7 @@ def check_inplace_architecture(architecture: nn.Module) -> tuple[str, ...]:
             '(SupernetDistill), whose teacher_ckpt and student_init are '
             'both the checkpoint from here.'
         )
-    for key in ('with_cp', 'use_checkpoint'):
+    for key in RECOMPUTING:
         if any(getattr(m, key, False) for m in architecture.modules()):
             raise ValueError(
                 f'model.architecture.backbone.{key}=True computes blocks '

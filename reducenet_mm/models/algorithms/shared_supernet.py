@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..architecture import add_scope, hand_over_preprocessor
 from ..checkpoint_checks import check_resumable
 from ..checkpoint_views import strip_prefix
+from ..replace import check_names_are_free
 from .following import follow_modules
 from .teacher_overlay import TeacherOverlay
 
@@ -32,6 +33,9 @@ class SharedSupernet(BaseAlgorithm):
             to the architecture unless that has one of its own.
         init_cfg: As in MMEngine.
         module_inplace: Leave in-place activations.
+
+    Raises:
+        ValueError: If a module has the name of a branch and is none.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class SharedSupernet(BaseAlgorithm):
         super().__init__(
             architecture, data_preprocessor, init_cfg, module_inplace
         )
+        check_names_are_free(self.architecture)
         self.predict_view = predict_view
         self.distillation_stopped = False  # MMRazor's StopDistillHook sets it
         self.distiller: ConfigurableDistiller | None = None

@@ -134,6 +134,7 @@ class SupernetDistill(SharedSupernet):
         )
         check_has_branch(self.architecture)
         check_has_place(self.architecture)
+        self.architecture.train()  # where some backbones freeze their stages
         self.teacher_ckpt = teacher_ckpt
         self.student_init = student_init
         self.norm_stats = norm_stats

@@ -34,7 +34,8 @@ class WeightReuse:
             left out starts as the architecture initialises it (if the seed
             is the teacher's: as the teacher itself once started), and so
             does a ``lora`` branch; ``[]`` is a fresh student. Buffers, such
-            as a norm's statistics, follow the parameters of their module.
+            as a norm's statistics, follow the parameters of their module,
+            or, if it has none, of the innermost one around it.
         freeze: Which parameters do not train. ``'all'``: only the ``lora``
             branches do. ``expand`` branches do not train in a two-stage
             student unless ``train_branches`` is set.
@@ -134,11 +135,10 @@ class WeightReuse:
         matched = match_parameters(architecture, self.inherit, INHERIT)
         inherited = set[str]().union(*matched.values())
         for name, module in architecture.named_modules():
-            own = module.named_parameters(name, recurse=False)
-            keys = {key for key, _ in own}
-            if keys and keys <= inherited:
-                buffers = module.named_buffers(name, recurse=False)
-                inherited |= {key for key, _ in buffers}
+            buffers = module.named_buffers(name, recurse=False)
+            keys = {key for key, _ in buffers}
+            if keys and _nearest_parameters(architecture, name) <= inherited:
+                inherited |= keys
         own = architecture.state_dict(keep_vars=True)
         kept = {id(own[key]) for key in inherited if key in own}
         return tuple(
@@ -148,6 +148,23 @@ class WeightReuse:
             and not is_branch_key(key)
             and not is_lora_key(key)
         )
+
+
+def _nearest_parameters(architecture: nn.Module, name: str) -> set[str]:
+    """Return what a module's buffers follow: the parameters beside them.
+
+    Those of the innermost module around it if it has none, such as a norm
+    without scale and shift.
+    """
+    own = architecture.get_submodule(name).named_parameters(name, False)
+    found = {key for key, _ in own}
+    while not found:
+        name = name.rpartition('.')[0]
+        around = architecture.get_submodule(name).named_parameters(name)
+        found = {key for key, _ in around if not is_branch_key(key)}
+        if not name:
+            break
+    return found
 
 
 def _never_inherited(architecture: nn.Module) -> set[str]:

@@ -89,6 +89,7 @@ def GraftedBackbone(
         lora=lora,
         kernel=kernel,
     )
+    host.train()  # where some freeze their stages
     settle_branches(host)
     set_scaler(host, scaler)
     return host
