@@ -228,14 +228,18 @@ def _check(one: Comparison, passed: list[str]) -> None:
     tolerance = float('inf') if one.tolerance is None else one.tolerance
     if one.largest <= tolerance:  # not if it is NaN
         return
-    nan = ' (the weights hold NaN or infinity)' if isnan(one.largest) else ''
     after = f'; right until then: {", ".join(passed)}' if passed else ''
-    hint = 'Is CONFIG the one with which CHECKPOINT was trained?'
-    if passed:
-        hint = 'Leave that form out, or report it.'
+    if isnan(one.largest):
+        hint = 'Does CHECKPOINT hold NaN or infinity?'
+        if passed:
+            hint = 'Its numbers overflow.'
+    elif passed:
+        hint = 'Leave it out if an option asked for it, or report it.'
+    else:
+        hint = 'Is CONFIG the one with which CHECKPOINT was trained?'
     raise ParityError(
         f'{one.form} ({one.precision}) is not the same function as the '
         f'{SUPERNET}: largest relative difference of the logits '
-        f'{one.largest:.3g}, tolerance {tolerance:.3g}{nan}{after}. Nothing '
+        f'{one.largest:.3g}, tolerance {tolerance:.3g}{after}. Nothing '
         f'was written. {hint}'
     )

@@ -164,7 +164,7 @@ def _merge_lora(
 
 
 def _goes_on(lora: LoraBranch | None, values: Mapping[str, Tensor]) -> bool:
-    """Whether a trained branch is what it was in the host's branch.
+    """Whether the host's branch can go on from these values.
 
     Not with an activation, which a schedule turns on again at first.
     """

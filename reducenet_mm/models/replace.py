@@ -88,12 +88,17 @@ def _select_convs(
 
 
 def check_names_are_free(model: nn.Module) -> None:
-    """Raise ``ValueError`` if a module that is none has a branch's name."""
+    """Raise ``ValueError`` if anything that is no branch is named like one."""
     inside = tuple(prefix_of(name) for name, _ in hosts(model))
-    for name, _ in model.named_modules():
+    own = (
+        *model.named_modules(),
+        *model.named_parameters(),
+        *model.named_buffers(),
+    )
+    for name, _ in own:
         reserved = name.rpartition('.')[2] in (EXPAND, LORA)
         if reserved and not name.startswith(inside):
             raise ValueError(
                 f'{type(model).__name__} cannot have branches: its own '
-                f'module `{name}` has the name of one. Rename it there.'
+                f'`{name}` has the name of one. Rename it there.'
             )

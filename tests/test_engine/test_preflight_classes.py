@@ -12,6 +12,7 @@ import pytest
 from mmcv.transforms import BaseTransform
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
+from torch.utils.data import DataLoader, IterableDataset
 
 from reducenet_mm.engine import preflight
 from reducenet_mm.engine.preflight import build_model, walk_model
@@ -185,6 +186,15 @@ def test_images_of_several_classes_are_passed_over(classifier):
     preflight.check_labels(classifier, [])
     classifier.head.num_classes = None
     preflight.check_labels(classifier, Several())
+
+
+def test_a_stream_of_images_is_passed_over(classifier):
+    class Stream(IterableDataset):
+        def __iter__(self):
+            yield from ()
+
+    stream = DataLoader(Stream(), batch_size=4, drop_last=True)
+    preflight.check_data(classifier, stream)
 
 
 class Halved(BaseTransform):

@@ -36,6 +36,12 @@ REFUSED: dict[str, tuple[dict, dict, dict, str]] = {
         {},
         r"has \('lambda_relu',\) of .*'expand' needs a block",
     ),
+    'a student without branches': (
+        {},
+        {},
+        dict(student_init='before.pth'),
+        r'has ended without `backbone\.layer1\.0\.conv1\.expand`',
+    ),
     'a student that was linear': (
         {},
         dict(block='sequential'),

@@ -106,26 +106,22 @@ def test_a_lora_that_could_not_merge_is_refused_before_it_trains(lora):
     assert MODELS.build(dict(settings, architecture=architecture))
 
 
-class Widened(nn.Module):
-    """A neck whose layer has the name of a branch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.expand = nn.Conv2d(64, 64, 1)
-
-    def forward(self, feats):
-        return tuple(self.expand(feat).mean((2, 3)) for feat in feats)
-
-
 @pytest.mark.parametrize('algorithm', ['SupernetDistill', 'InplaceDistill'])
 def test_a_neck_with_the_name_of_a_branch_is_refused(algorithm):
     """It would be taken for the teacher's alone: never trained or loaded."""
     model = classifier_around(small(), 64)
     cfg = dict(_scope_='mmrazor', type=algorithm, architecture=model)
     assert MODELS.build(cfg).architecture is model
-    model.neck = Widened()
-    with pytest.raises(ValueError, match='`neck.expand` has the name of one'):
-        MODELS.build(cfg)
+    for name, own in (
+        ('expand', nn.Conv2d(64, 64, 1)),
+        ('expand', nn.Parameter(torch.ones(64))),
+        ('lora', nn.Parameter(torch.ones(64))),
+    ):
+        model.neck = nn.Module()
+        setattr(model.neck, name, own)
+        message = f'`neck.{name}` has the name of one'
+        with pytest.raises(ValueError, match=message):
+            MODELS.build(cfg)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from mmrazor.registry import MODELS
 
 from reducenet_mm.engine.hooks.supernet_switch_hook import SupernetSwitchHook
 from reducenet_mm.models.algorithms.inplace_settings import (
+    RECOMPUTING,
     check_inplace_architecture,
 )
 from reducenet_mm.models.checkpoint_views import (
@@ -195,9 +196,13 @@ def test_what_makes_no_sense_is_refused(inplace, settings, message):
 
 def test_blocks_that_are_computed_again_are_refused(classifier):
     """By whatever name a stock backbone calls it."""
-    classifier.backbone.layer2[0].use_checkpoint = True
-    with pytest.raises(ValueError, match=r'Set use_checkpoint=False'):
-        check_inplace_architecture(classifier)
+    for key in RECOMPUTING:
+        network = copy.deepcopy(classifier)
+        setattr(network.backbone.layer2[0], key, True)
+        with pytest.raises(
+            ValueError, match=rf'a BasicBlock .*Set {key}=False'
+        ):
+            check_inplace_architecture(network)
     arch = dict(growth_rate=8, depths=[2, 2], init_channels=16)
     dense = grafted_cfg(
         'DenseNet',

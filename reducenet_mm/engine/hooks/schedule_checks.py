@@ -41,11 +41,15 @@ def check_model(model: nn.Module, gates: dict[str, Gated], hook: str) -> None:
         )
     fading = any(gated.gate == 'expand' for gated in gates.values())
     # The activation in a lora is the student's own: it begins there.
-    others = [name for name in gates if not is_lora_key(name)]
+    others = [
+        f'{name}.expand' if isinstance(gated, Host) else name
+        for name, gated in gates.items()
+        if not is_lora_key(name)
+    ]
     if others and getattr(model, 'student_init', None) is not None:
         raise ValueError(
             f'model.student_init={model.student_init!r} with {hook}: that '
-            f'student has trained without `{others[0]}`, so the network with '
+            f'student has ended without `{others[0]}`, so the network with '
             'it would be neither that student nor the teacher. Leave one of '
             'the two out, or anneal the activation inside a lora alone: '
             "gates=['lambda_relu'], for a block other than 'sequential'."

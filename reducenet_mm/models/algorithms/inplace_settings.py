@@ -93,12 +93,14 @@ def check_inplace_architecture(architecture: nn.Module) -> tuple[str, ...]:
             'both the checkpoint from here.'
         )
     for key in RECOMPUTING:
-        if any(getattr(m, key, False) for m in architecture.modules()):
-            raise ValueError(
-                f'model.architecture.backbone.{key}=True computes blocks '
-                'again in the backward pass, in which the gates are the same '
-                f'for both networks. Set {key}=False.'
-            )
+        for module in architecture.modules():
+            if getattr(module, key, False):
+                raise ValueError(
+                    f'a {type(module).__name__} in model.architecture has '
+                    f'{key}=True and is computed again in the backward pass, '
+                    'in which the gates are the same for both networks. Set '
+                    f'{key}=False.'
+                )
     moving = find_moving_norms(architecture, 'live', ())
     if not moving:
         raise ValueError(

@@ -53,7 +53,7 @@ def read_teacher(path: str, student_init: str | None) -> tuple[StateDict, str]:
 def load_student_init(architecture: nn.Module, path: str) -> None:
     """Load the student of ``path``; branches stay as they are.
 
-    A ``lora`` branch or pair that this stage has not is merged.
+    What :func:`merge_student` says is merged.
 
     Args:
         architecture: The supernet.

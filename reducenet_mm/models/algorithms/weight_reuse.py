@@ -154,16 +154,18 @@ def _nearest_parameters(architecture: nn.Module, name: str) -> set[str]:
     """Return what a module's buffers follow: the parameters beside them.
 
     Those of the innermost module around it if it has none, such as a norm
-    without scale and shift.
+    without scale and shift; branches, which start anew, left out.
     """
     own = architecture.get_submodule(name).named_parameters(name, False)
     found = {key for key, _ in own}
-    while not found:
+    while not found and name:
         name = name.rpartition('.')[0]
         around = architecture.get_submodule(name).named_parameters(name)
-        found = {key for key, _ in around if not is_branch_key(key)}
-        if not name:
-            break
+        found = {
+            key
+            for key, _ in around
+            if not is_branch_key(key) and not is_lora_key(key)
+        }
     return found
 
 
