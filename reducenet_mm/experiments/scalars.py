@@ -11,6 +11,7 @@ from typing import Any
 
 TAIL_BYTES = 65_536
 NOT_METRICS = {'data_time', 'step', 'time'}
+"""What MMEngine logs beside the metrics of a validation."""
 
 
 @dataclass(frozen=True)

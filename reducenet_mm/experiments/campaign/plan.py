@@ -136,7 +136,8 @@ def plan_arms(
 
     Raises:
         FileNotFoundError: If a data set is not there.
-        ValueError: If an arm's config cannot take part as it is meant to.
+        ValueError: If an arm's config cannot take part as it is meant to, or
+            the regime's doubled arm does not cost twice its control.
     """
     planned: dict[str, PlannedArm] = {}
     meter = Meter()

@@ -36,6 +36,7 @@ SET_BY_PIPELINE = {
 }
 """Training options that a pipeline decides itself."""
 ROLES = {'student', 'teacher'}
+"""What reports call the pipeline's own networks."""
 
 
 @dataclass(frozen=True)

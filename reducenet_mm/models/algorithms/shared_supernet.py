@@ -35,7 +35,7 @@ class SharedSupernet(BaseAlgorithm):
         module_inplace: Leave in-place activations.
 
     Raises:
-        ValueError: If a module has the name of a branch and is none.
+        ValueError: If anything that is no branch is named like one.
     """
 
     def __init__(
