@@ -28,6 +28,8 @@ LEFT = 100_000
 
 WIDER = {'model.backbone.base_channels': 8, 'model.head.in_channels': 32}
 
+RECORD = dict(arm='plain', hash='0', status='failed')
+
 Full = Callable[[], AbstractContextManager[None]]
 
 
@@ -121,17 +123,17 @@ def test_a_campaign_keeps_its_records(place):
     """What was written of one that did not fit is no record."""
     folder, full = place
     ledger = Ledger(folder / 'results.jsonl')
-    ledger.append(dict(seed=0))
+    ledger.append(dict(seed=0, **RECORD))
     whole = ledger.path.read_bytes()
     with full():
         with pytest.raises(OSError) as error:
-            ledger.append(dict(seed=1, error=2 * LEFT * 'x'))
-        assert ledger.path.read_bytes().startswith(whole + b'{"seed": 1')
-        assert ledger.read() == [dict(seed=0)]
+            ledger.append(dict(seed=1, **RECORD, error=2 * LEFT * 'x'))
+        assert ledger.path.read_bytes().startswith(whole + b'{"seed": 1,')
+        assert ledger.read() == [dict(seed=0, **RECORD)]
     assert error.value.errno in (errno.ENOSPC, errno.EFBIG)
     message = str(error.value)
     assert f'{ledger.path}: a record could not be added: ' in message
     assert os.strerror(error.value.errno) in message
     assert 'start the same command again' in message
-    ledger.append(dict(seed=2))
-    assert ledger.path.read_bytes() == whole + b'{"seed": 2}\n'
+    ledger.append(dict(seed=2, **RECORD))
+    assert ledger.path.read_bytes() == whole + whole.replace(b'0', b'2', 1)

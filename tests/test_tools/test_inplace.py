@@ -207,7 +207,7 @@ def test_a_following_stage_takes_up_student_and_teacher(run, config):
         ('norm_stats=live', r'InplaceDistill takes: .*sandwich'),
         (
             'architecture.backbone.with_cp=True',
-            r'model\.architecture\.backbone\.with_cp=True',
+            r'a ReduceNet in model\.architecture has with_cp=True',
         ),
     ],
 )
