@@ -87,8 +87,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--keep-images',
         action='store_true',
-        help='decode and resize each training image once in each loader '
-        'process of a cell and keep it in memory; results stay the same',
+        help='decode each training image once in each loader process of a '
+        'cell and keep it in memory; results stay the same',
     )
     return parser.parse_args(argv)
 

@@ -1,9 +1,9 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""Images decoded and resized once, for data sets that fit into memory.
+"""Images read and decoded once, for data sets that fit into memory.
 
 Used by the trainings of a campaign (``tools/experiment.py --keep-images``):
-dozens of epochs on the same small images, where that takes longer than the
-network does.
+dozens of epochs on the same small images, where decoding takes longer than
+the network does.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from mmcv.transforms import (
     LoadImageFromFile,
     Resize,
 )
-from mmengine.dataset import BaseDataset, Compose
+from mmengine.dataset import Compose
 from mmpretrain.datasets.transforms import ResizeEdge
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from .readable import LoadReadableImage
 
@@ -31,15 +31,14 @@ ANNOTATIONS = frozenset({'gt_bboxes', 'gt_keypoints', 'gt_seg_map'})
 
 
 class KeptSteps(BaseTransform):
-    """Steps of a pipeline that are done once for each image.
+    """Steps of a pipeline that are done once for each image file.
 
     Samples with any of ``ANNOTATIONS`` are made anew each time.
 
     Args:
-        steps: What reads a file, if anything does, then any of ``FIXED``.
+        steps: What reads a file, then any of ``FIXED``.
 
-    Required keys: ``img_path`` where a file is read, else ``img`` and
-    ``sample_idx``. Modified and added keys: those of the steps.
+    Required keys: ``img_path``. Modified and added keys: those of the steps.
 
     Raises:
         ValueError: If ``steps`` are others.
@@ -51,19 +50,17 @@ class KeptSteps(BaseTransform):
             raise ValueError(
                 'steps must be LoadImageFromFile, or LoadReadableImage with '
                 'max_unreadable=0, and then any of '
-                f'{sorted(kind.__name__ for kind in FIXED)}, or only the '
-                f'latter, got {names}.'
+                f'{sorted(kind.__name__ for kind in FIXED)}, got {names}.'
             )
         self.steps = Compose(list(steps))
-        self._key = 'img_path' if _reads(steps[0]) else 'sample_idx'
-        self._kept: dict[str | int, dict[str, Any]] = {}
+        self._kept: dict[str, dict[str, Any]] = {}
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
         """Add what the steps add; the image is the caller's to change."""
         if ANNOTATIONS & results.keys():
             return self.steps(results)
-        image = results[self._key]
-        if image not in self._kept:
+        path = results['img_path']
+        if path not in self._kept:
             done = self.steps(dict(results))
             if done is None:  # an image to be ignored, as a step says
                 return None
@@ -73,8 +70,8 @@ class KeptSteps(BaseTransform):
                 if key not in results or value is not results[key]
             }
             # A crop is a view, which would keep the whole image.
-            self._kept[image] = {**added, 'img': done['img'].copy()}
-        added = self._kept[image]
+            self._kept[path] = {**added, 'img': done['img'].copy()}
+        added = self._kept[path]
         return {**results, **added, 'img': added['img'].copy()}
 
     def __repr__(self) -> str:
@@ -83,13 +80,11 @@ class KeptSteps(BaseTransform):
 
 
 def keep_images(loader: DataLoader) -> str:
-    """Do the fixed steps of a pipeline once for each image, in place.
+    """Do the fixed steps of a pipeline once for each image file, in place.
 
     These are the one that reads the file and those of ``FIXED`` that follow
-    it at once; of a data set that holds its images itself, those with which
-    the pipeline begins. Samples stay the same to the bit. Each loader process
-    keeps the images that it has made, as large as they are behind these
-    steps.
+    it at once. Samples stay the same to the bit. Each loader process keeps
+    the images that it has made, as large as they are behind these steps.
 
     Args:
         loader: Of the data set whose pipeline is changed.
@@ -105,15 +100,12 @@ def keep_images(loader: DataLoader) -> str:
         )
     pipeline = getattr(loader.dataset, 'pipeline', None)
     steps = getattr(pipeline, 'transforms', [])
-    first = _first_fixed(steps, loader.dataset)
+    first = next((i for i, step in enumerate(steps) if _reads(step)), None)
     if first is None:
         return (
             'No training image is kept: the data set has no pipeline of its '
             'own that reads files by LoadImageFromFile, or by '
-            'LoadReadableImage with max_unreadable=0, or that begins with '
-            'one of '
-            f'{", ".join(sorted(kind.__name__ for kind in FIXED))} for '
-            'images in memory.'
+            'LoadReadableImage with max_unreadable=0.'
         )
     last = first + _count_fixed(steps[first:])
     names = ', '.join(type(step).__name__ for step in steps[first:last])
@@ -129,31 +121,11 @@ def _reads(step: BaseTransform) -> bool:
     return type(step) is LoadImageFromFile
 
 
-def _first_fixed(
-    steps: Sequence[BaseTransform], dataset: Dataset
-) -> int | None:
-    for index, step in enumerate(steps):
-        if _reads(step):
-            return index
-    first = 0
-    while first < len(steps) and not getattr(steps[first], 'changes', True):
-        first += 1
-    if not _holds_images(dataset) or not _count_fixed(steps[first:]):
-        return None
-    return first
-
-
-def _holds_images(dataset: Dataset) -> bool:
-    """Whether samples begin with an image that is always the same one."""
-    if not isinstance(dataset, BaseDataset):
-        return False
-    as_stored = type(dataset).get_data_info is BaseDataset.get_data_info
-    return as_stored and 'img' in dataset.get_data_info(0)
-
-
 def _count_fixed(steps: Sequence[BaseTransform]) -> int:
     """Return how many of the first steps can be kept."""
-    count = int(bool(steps) and _reads(steps[0]))
+    if not _reads(steps[0]):
+        return 0
+    count = 1
     while count < len(steps) and type(steps[count]) in FIXED:
         count += 1
     return count

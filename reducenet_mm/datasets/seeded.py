@@ -186,7 +186,6 @@ class SeedSample(BaseTransform):
     ``SeededStepHook`` seeds again before each step.
 
     Attributes:
-        changes: That images and labels stay as they are; for ``kept.py``.
         numpy_only: Whether NumPy's generator is the only one to be seeded.
 
     Required keys: ``sample_idx``, a :class:`SampleIndex`. Modified keys:
@@ -196,8 +195,6 @@ class SeedSample(BaseTransform):
         TypeError: If the sampler is no ``SeededSampler``, or something
             between it and the data set computes indices of its own.
     """
-
-    changes = False
 
     def __init__(self) -> None:
         self._turn: tuple[int, int] | None = None

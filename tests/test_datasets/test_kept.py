@@ -1,5 +1,5 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""Kept images are the data set's, bit for bit, and made once."""
+"""Kept images are those of the files, bit for bit, and read once."""
 
 from __future__ import annotations
 
@@ -48,24 +48,6 @@ def build(folder: Path, *steps: dict) -> BaseDataset:
     return CustomDataset(data_root=str(folder), pipeline=pipeline)
 
 
-class InMemory(BaseDataset):
-    """Holds its images itself, as MNIST does."""
-
-    def load_data_list(self) -> list[dict]:
-        rng = np.random.default_rng(0)
-        return [
-            dict(img=rng.integers(0, 255, (10, 12), np.uint8), gt_label=label)
-            for label in range(4)
-        ]
-
-
-class Drawn(InMemory):
-    """Makes its images anew, maybe otherwise."""
-
-    def get_data_info(self, idx: int) -> dict:
-        return super().get_data_info(idx)
-
-
 def epoch(dataset: BaseDataset, number: int) -> list[dict[str, Any]]:
     sampler = SeededSampler(dataset, seed=3)
     sampler.set_epoch(number)
@@ -92,44 +74,6 @@ def test_samples_stay_the_same_and_files_are_read_once(folder: Path) -> None:
     assert pixels[0] != pixels[1]  # the crops are drawn anew
     with pytest.raises(FileNotFoundError):
         epoch(usual, 3)
-
-
-@pytest.mark.parametrize('seeding', [[dict(type='SeedSample')], []])
-def test_images_in_memory_are_resized_once(seeding: list[dict]) -> None:
-    pipeline = [*seeding, SHRINK, CROP, PACK]
-    usual, keeping = InMemory(pipeline=pipeline), InMemory(pipeline=pipeline)
-    said = keep_images(DataLoader(keeping))
-    assert said == 'Done once for each training image: Resize.'
-    for number in range(2):
-        np.random.seed(number)
-        wanted = epoch(usual, number)
-        np.random.seed(number)
-        found = epoch(keeping, number)
-        for one, other in zip(wanted, found, strict=True):
-            assert torch.equal(one['inputs'], other['inputs'])
-            first, second = one['data_samples'], other['data_samples']
-            assert torch.equal(first.gt_label, second.gt_label)
-            assert first.metainfo == second.metainfo
-    kept = keeping.pipeline.transforms[len(seeding)]._kept
-    assert sorted(kept) == [0, 1, 2, 3]
-    for step in kept.values():
-        step['img'][:] = 7
-    inputs = torch.stack([one['inputs'] for one in epoch(keeping, 0)])
-    assert set(inputs.unique().tolist()) <= {0, 7}  # 0 of the padding
-
-
-@pytest.mark.parametrize(
-    ('dataset', 'steps'),
-    [(InMemory, [CROP, SHRINK]), (InMemory, []), (Drawn, [SHRINK])],
-)
-def test_images_in_memory_that_may_differ_are_not_kept(
-    dataset: type, steps: list[dict]
-) -> None:
-    built = dataset(pipeline=[dict(type='SeedSample'), *steps])
-    said = keep_images(DataLoader(built))
-    assert said.startswith('No training image is kept')
-    assert 'CenterCrop, Resize, ResizeEdge for images in memory' in said
-    assert len(built.pipeline.transforms) == 1 + len(steps)
 
 
 def test_a_changed_image_is_not_the_kept_one(folder: Path) -> None:
