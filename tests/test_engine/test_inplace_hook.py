@@ -232,3 +232,18 @@ def test_a_run_without_validation_trains_too(tmp_path):
     assert last['loss'] == pytest.approx(
         last['teacher.loss'] + last['student.loss'], abs=1e-4
     )
+
+
+@torch.no_grad()
+def test_the_teacher_is_measured_in_the_loops_precision(whole, monkeypatch):
+    (batch, *_) = whole.val_dataloader
+    algorithm = whole.model
+    dtypes = []
+    monkeypatch.setattr(whole.val_loop, 'fp16', True)
+    with algorithm.architecture.head.fc.register_forward_hook(
+        lambda module, inputs, output: dtypes.append(output.dtype)
+    ):
+        hook = InplaceHook()
+        hook.before_val_epoch(whole)
+        hook.after_val_iter(whole, 0, batch, [])
+    assert dtypes == [torch.bfloat16]

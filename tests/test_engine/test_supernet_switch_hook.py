@@ -265,3 +265,20 @@ def test_recalibration_takes_no_images_from_the_training(
     first, *others = seen
     assert len(others) == 2
     assert all(torch.equal(first, other) for other in others)
+
+
+def test_the_drop_is_measured_in_the_loops_precision(teacher, tmp_path):
+    dtypes = set()
+
+    def watch(module, inputs, output):
+        if isinstance(module, torch.nn.Linear) and not module.training:
+            dtypes.add(output.dtype)
+
+    settings = {
+        'model.teacher_ckpt': str(teacher[0]),
+        'model.distiller': None,
+        'val_cfg.fp16': True,
+    }
+    with torch.nn.modules.module.register_module_forward_hook(watch):
+        run('student', tmp_path, epochs=1, **settings)
+    assert dtypes == {torch.bfloat16}

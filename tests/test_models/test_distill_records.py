@@ -78,3 +78,34 @@ def test_a_record_that_trains_nothing_is_refused(build):
         algorithm.train().loss(*batch())
     assert "none of ['loss_kl'] has a gradient" in str(error.value)
     assert source in str(error.value) and 'with_cp' in str(error.value)
+
+
+def test_one_loss_that_trains_nothing_is_said_once(build, logged):
+    """Such as one inside a block that is computed again."""
+    source = 'backbone.layer2.0.conv2'
+    distiller = soft_labels()
+    for side in ('student_recorders', 'teacher_recorders'):
+        distiller[side]['map'] = dict(type='ModuleOutputs', source=source)
+    distiller['distill_losses']['loss_map'] = dict(type='L2Loss')
+    distiller['loss_forward_mappings']['loss_map'] = dict(
+        s_feature=dict(recorder='map', from_student=True),
+        t_feature=dict(recorder='map', from_student=False),
+    )
+    for with_cp in (False, True):
+        algorithm = build(
+            backbone=dict(with_cp=with_cp), distiller=copy.deepcopy(distiller)
+        ).train()
+        for _ in range(2):
+            losses = algorithm.loss(*batch())
+            assert losses['distill.loss_map'].requires_grad is not with_cp
+        said = [line for line in logged if 'trains nothing' in line]
+        assert len(said) == with_cp
+    assert 'loss_map has no gradient' in said[0] and 'with_cp' in said[0]
+
+
+def test_losses_that_would_not_be_minimised_are_refused(build):
+    distiller = soft_labels()
+    for key in ('distill_losses', 'loss_forward_mappings'):
+        distiller[key] = {'kl': distiller[key]['loss_kl']}
+    with pytest.raises(ValueError, match=r"none of \['kl'\] has .*'loss_kl'"):
+        build(distiller=distiller)

@@ -145,3 +145,16 @@ def test_a_source_that_is_gone_is_named(request, kind):
     message = str(error.value)
     assert "student_recorders.inner.source='head.loss_module' was" in message
     assert 'StopDistillHook' in message
+
+
+def test_compiled_steps_add_no_hook(build):
+    """Else each record would be there several times, the first ones twice."""
+    algorithm = build().train()
+    module = algorithm.architecture.head.fc
+    expected = algorithm.loss(*batch())
+    count = len(module._forward_hooks)
+    step = torch.compile(algorithm.loss, backend='eager')
+    for _ in range(2):
+        losses = step(*batch())
+    assert len(module._forward_hooks) == count > 0
+    torch.testing.assert_close(losses, expected)

@@ -14,6 +14,8 @@ from torch import nn
 
 from reducenet_mm.engine.hooks.supernet_switch_hook import recalibrate
 from reducenet_mm.models import ReduceNet
+from reducenet_mm.models.checkpoint_views import split_state_dict
+from reducenet_mm.models.supernet import set_gates, student_gates
 from tests.conftest import randomise_norms
 from tests.test_models.distillation import (
     assert_teacher_is,
@@ -134,3 +136,50 @@ def test_branches_of_a_file_are_kept(tmp_path, kind, as_list):
     wanted = trained.state_dict()
     for key, value in net.state_dict().items():
         assert torch.equal(value, wanted[key]), key
+
+
+def test_the_teacher_stays_while_statistics_of_branches_move(classifier_cfg):
+    """Of instance norms, in branches that train while they fade."""
+    config = classifier_cfg(norm_cfg=INSTANCE_NORM)
+    classifier = NETWORKS.build(config)
+    reference = teacher_copy(classifier)
+    algorithm = MODELS.build(
+        dict(
+            _scope_='mmrazor',
+            type='SupernetDistill',
+            architecture=config,
+            distiller=soft_labels(),
+            train_branches=True,
+        )
+    )
+    algorithm.load_teacher(classifier.state_dict())
+    algorithm.annealed = True
+    host = algorithm.architecture.backbone.layer1[0].conv1
+    set_gates(student_gates(algorithm.architecture, 'expand'), 0.5)
+    before = host.expand.norm1.running_mean.clone()
+    train(algorithm)
+    assert not torch.equal(host.expand.norm1.running_mean, before)
+    assert_teacher_is(algorithm, reference)
+
+
+def test_a_norm_with_two_names_has_the_teachers_statistics_under_both(
+    classifier_cfg,
+):
+    network = NETWORKS.build(classifier_cfg())
+    norm = network.backbone.layer3[0].bn1
+    network.backbone.again = norm
+    algorithm = MODELS.build(
+        dict(
+            _scope_='mmrazor',
+            type='InplaceDistill',
+            architecture=network,
+            distiller=soft_labels(),
+        )
+    )
+    train(algorithm)
+    teacher, student = split_state_dict(algorithm.state_dict())
+    one, other = 'backbone.layer3.0.bn1.running_mean', 'backbone.again.'
+    other += 'running_mean'
+    assert torch.equal(teacher[one], teacher[other])
+    assert torch.equal(student[one], norm.running_mean)
+    assert not torch.equal(teacher[one], student[one])

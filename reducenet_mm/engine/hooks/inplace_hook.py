@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmengine.runner.amp import autocast
 
 from reducenet_mm.plain_numbers import as_number
 from reducenet_mm.registry import HOOKS
@@ -103,7 +104,9 @@ class InplaceHook(Hook):
         # Heads write into the samples that they get: not into the student's.
         batch = copy.deepcopy(data_batch)
         data = model.data_preprocessor(batch, False)
-        answers = model.teacher(**data, mode='predict')
+        # As the loop does it, whose autocast has ended.
+        with autocast(enabled=getattr(runner.val_loop, 'fp16', False)):
+            answers = model.teacher(**data, mode='predict')
         self._evaluator.process(data_samples=answers, data_batch=batch)
 
     def after_val_epoch(

@@ -14,6 +14,7 @@ import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmengine.runner.amp import autocast
 
 from reducenet_mm.models.supernet import (
     TEACHER,
@@ -116,9 +117,11 @@ class SupernetSwitchHook(Hook):
             return {}
         model = unwrapped_model(runner)
         model.eval()
+        fp16 = getattr(loop, 'fp16', False)  # as the loop does it
         for batch in loop.dataloader:
             data = model.data_preprocessor(batch, False)
-            outputs = predict(**data, mode='predict')
+            with autocast(enabled=fp16):
+                outputs = predict(**data, mode='predict')
             loop.evaluator.process(data_samples=outputs, data_batch=batch)
         metrics = loop.evaluator.evaluate(len(loop.dataloader.dataset))
         model.train()

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..supernet import is_branch_key, is_lora_key, student_gates
 from .weight_reuse import WeightReuse
@@ -79,8 +78,9 @@ def changing_branch_names(architecture: nn.Module) -> list[str]:
     """
     params = architecture.named_parameters()
     names = [n for n, p in params if is_branch_key(n) and p.requires_grad]
+    saved = architecture.state_dict()
     for name, module in architecture.named_modules():
-        if is_branch_key(name) and isinstance(module, _BatchNorm):
-            if module.training:
-                names += [key for key, _ in module.named_buffers(name)]
+        if is_branch_key(name) and module.training:
+            buffers = module.named_buffers(name, recurse=False)
+            names += [key for key, _ in buffers if key in saved]
     return names

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from collections.abc import Callable, Iterator
@@ -28,10 +29,11 @@ def build_distiller(
         data_preprocessor: What makes the batches.
 
     Raises:
-        ValueError: If a loss cannot work on these batches, or no loss
-            reaches anything that trains.
+        ValueError: If a loss cannot work on these batches, or no loss is
+            minimised or reaches anything that trains.
     """
     distiller = MODELS.build({'_scope_': 'mmrazor', **config})
+    _check_names(distiller)
     _check_labels(distiller, data_preprocessor)
     _check_reach(distiller, architecture)
     _check_connectors(distiller)
@@ -111,6 +113,10 @@ def compare_student(
             '(backbone.with_cp, activation_checkpointing): record the end of '
             'a stage or the head, or leave that out.'
         )
+    if _has_gradient(losses):
+        for name, value in compared.items():
+            if 'loss' in name and not _has_gradient(value):
+                _warn_of_a_constant(name)
     return losses, compared
 
 
@@ -218,6 +224,17 @@ def _needs_one_class(
     )
 
 
+def _check_names(distiller: ConfigurableDistiller) -> None:
+    """Refuse losses that MMEngine would log and not minimise."""
+    names = sorted(distiller.distill_losses)
+    if names and not any('loss' in name for name in names):
+        raise ValueError(
+            f'model.distiller.distill_losses: none of {names} has "loss" in '
+            'its name, and MMEngine minimises nothing else. Call it '
+            f"'loss_{names[0]}', in loss_forward_mappings too."
+        )
+
+
 def _check_reach(
     distiller: ConfigurableDistiller, architecture: nn.Module
 ) -> None:
@@ -268,6 +285,22 @@ def _last_linear(architecture: nn.Module) -> str:
     return (
         f' Its last linear layer, what soft labels record, is "{names[-1]}": '
         'set `source` of both recorders.'
+    )
+
+
+@functools.cache  # once a process
+def _warn_of_a_constant(loss: str) -> None:
+    """Warn of one loss of several that changes nothing.
+
+    Not an error, since all that trains may come behind it.
+    """
+    print_log(
+        f'model.distiller: {loss} has no gradient and trains nothing. What '
+        'it compares is behind nothing that trains, or inside a part that '
+        'is computed again in the backward pass (backbone.with_cp, '
+        'activation_checkpointing): record the end of a stage instead.',
+        logger='current',
+        level=logging.WARNING,
     )
 
 

@@ -7,11 +7,14 @@ a recorder to a module once, and that one is no longer executed then.
 
 from __future__ import annotations
 
+import torch
 from mmrazor.models.distillers import ConfigurableDistiller
 from mmrazor.models.task_modules.recorder import ModuleOutputsRecorder
 from torch import nn
 
 
+# Compiled, two bound methods are never equal: each step would add a hook.
+@torch.compiler.disable
 def follow_modules(
     distiller: ConfigurableDistiller, architecture: nn.Module
 ) -> None:

@@ -237,12 +237,18 @@ class InplaceDistill(SharedSupernet):
 
 
 def _statistics(architecture: nn.Module, norms: tuple[str, ...]) -> list[str]:
-    """Return the keys of the statistics of ``norms``, and of such buffers."""
-    return other_buffers(architecture) + [
+    """Return the keys of the statistics of ``norms``, and of such buffers.
+
+    All keys, where a network has one of them under several names.
+    """
+    names = other_buffers(architecture) + [
         key
         for norm in norms
         for key, _ in architecture.get_submodule(norm).named_buffers(norm)
     ]
+    state = architecture.state_dict(keep_vars=True)
+    moving = {id(state[name]) for name in names}
+    return [key for key, tensor in state.items() if id(tensor) in moving]
 
 
 def _scaled(losses: Losses, weight: float) -> Losses:

@@ -29,7 +29,8 @@ class TeacherOverlay(nn.Module):
 
     def __init__(self, architecture: nn.Module, names: Iterable[str]) -> None:
         super().__init__()
-        state = architecture.state_dict()
+        state = architecture.state_dict(keep_vars=True)
+        copies: dict[int, Tensor] = {}  # one, also of a tensor with two names
         for name in names:
             *path, leaf = name.split('.')
             node: nn.Module = self
@@ -37,11 +38,14 @@ class TeacherOverlay(nn.Module):
                 if part not in node._modules:
                     node.add_module(part, nn.Module())
                 node = node.get_submodule(part)
-            node.register_buffer(leaf, state[name].detach().clone())
+            own = state[name]
+            if id(own) not in copies:
+                copies[id(own)] = own.detach().clone()
+            node.register_buffer(leaf, copies[id(own)])
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the teacher's tensors by their key in the architecture."""
-        return dict(self.named_buffers())
+        return dict(self.named_buffers(remove_duplicate=False))
 
     @torch.no_grad()
     def copy_(self, state_dict: Mapping[str, Tensor]) -> None:
