@@ -3,6 +3,10 @@
 PYTHON ?= python3
 # An active virtual or conda environment is used as it is.
 ENV := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX),$(CURDIR)/.venv)
+ifneq ($(words $(ENV)),1)
+$(error The path of the environment, '$(ENV)', has a space, which make \
+	cannot cope with: move the checkout, or activate another environment)
+endif
 BIN := $(ENV)/bin
 STAMP := $(ENV)/.reducenet_mm-installed
 LINT_STAMP := $(ENV)/.reducenet_mm-lint-installed

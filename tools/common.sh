@@ -22,6 +22,11 @@ require() {
 run_distributed() {
     local tool="$1" processes="$2"
     shift 2
+    if ! [[ "$processes" =~ ^[1-9][0-9]*$ ]]; then
+        echo "$(basename "$0"): GPUS must be a whole number > 0," \
+            "got '$processes'" >&2
+        exit 2
+    fi
     if [[ -z "${OMP_NUM_THREADS:-}" ]] && ! has_gpu; then
         OMP_NUM_THREADS="$(threads_per_process "$processes")"
         export OMP_NUM_THREADS

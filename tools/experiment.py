@@ -9,8 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import DictAction
-
+from reducenet_mm.engine.cfg_options import CfgOptions
 from reducenet_mm.engine.launch import usage_errors
 from reducenet_mm.experiments.campaign.campaign import (
     choose_cells,
@@ -47,7 +46,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=CfgOptions,
         metavar='KEY=VALUE',
         help='settings that replace those of the campaign config, such as '
         'arms.plain.epochs=10 or, for every arm, '

@@ -7,11 +7,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from mmengine.config import DictAction
 from rich.console import Console
 from rich.table import Table
 
 from reducenet_mm.engine import launch
+from reducenet_mm.engine.cfg_options import CfgOptions
 from reducenet_mm.engine.config_file import read_config
 from reducenet_mm.export import (
     ExportOptions,
@@ -86,7 +86,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=CfgOptions,
         help='override settings of the config, as key=value pairs',
     )
     args = parser.parse_args(argv)

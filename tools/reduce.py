@@ -9,8 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import DictAction
-
+from reducenet_mm.engine.cfg_options import CfgOptions
 from reducenet_mm.engine.launch import usage_errors
 from reducenet_mm.experiments.pipeline.config import read_pipeline
 from reducenet_mm.experiments.pipeline.pipeline import run_pipeline
@@ -42,7 +41,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=CfgOptions,
         metavar='KEY=VALUE',
         help='settings that replace those of the pipeline config, such as '
         'seed=1, stages.0.epochs=10 or, for every run, '

@@ -25,7 +25,7 @@ from reducenet_mm.datasets.wrapped import innermost
 from reducenet_mm.engine import launch, network_choice, preflight
 from reducenet_mm.engine.hooks.runner_facts import unwrapped_model
 from reducenet_mm.engine.toolbox import CLASSIFIERS, scope_of
-from reducenet_mm.files import check_file, write_atomically
+from reducenet_mm.files import check_file, check_folder, write_atomically
 
 LOADERS = ('test_dataloader',)
 SECTIONS = ('test_dataloader', 'test_cfg', 'test_evaluator')
@@ -128,7 +128,10 @@ def show_predictions(cfg: Config, args: argparse.Namespace) -> None:
 
     Raises:
         ValueError: If there is none, or nothing would be drawn.
+        OSError: If the drawings cannot be written.
     """
+    if args.show_dir is not None:
+        check_folder(args.show_dir)
     hook = cfg.get('default_hooks', {}).get('visualization')
     scope = scope_of(cfg)
     if hook is None:

@@ -86,6 +86,11 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
                 'config: the total batch size that its learning rate is for.'
             )
         cfg.auto_scale_lr.enable = True
+    if args.resume == '':
+        raise ValueError(
+            "--resume '' names no checkpoint. Leave the value out to search "
+            'the work dir.'
+        )
     if args.resume is not None:
         cfg.resume = True
         if args.resume != 'auto':

@@ -24,7 +24,8 @@ def read_config(path: str, options: Mapping[str, Any] | None) -> Config:
 
     Raises:
         FileNotFoundError: If the config file is not there.
-        ValueError: If it is not a config, or an option cannot be applied.
+        ValueError: If it is not a config, imports what is not there, or an
+            option cannot be applied.
     """
     if not osp.isfile(path):
         raise FileNotFoundError(f'config file {path!r} is not there.')
@@ -42,10 +43,11 @@ def read_config(path: str, options: Mapping[str, Any] | None) -> Config:
         raise ValueError(
             f'--cfg-options {options} cannot be applied to {path!r}: {error}'
         ) from error
+    _check_imports(cfg)
     return cfg
 
 
-def check_imports(cfg: Config) -> None:
+def _check_imports(cfg: Config) -> None:
     """Import all that a new-style config has still to import.
 
     Raises:

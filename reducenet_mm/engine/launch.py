@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from reducenet_mm import compat, files
 
+from .cfg_options import CfgOptions
 from .config_file import read_config
 from .toolbox import CLASSIFIERS, scope_of
 
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=CfgOptions,
         metavar='KEY=VALUE',
         help='settings that replace those of the config file; nested keys '
         'with dots, lists as key="[a,b]" or key=a,b, without white space',

@@ -18,7 +18,6 @@ from reducenet_mm.models.checkpoint_views import is_distill_state_dict
 
 from . import preflight
 from .checkpointing import keep_two_checkpoints, settle_resume
-from .config_file import check_imports
 
 SECTIONS = ('train_dataloader', 'train_cfg', 'optim_wrapper')
 """What a training config must have; see ``preflight.check_sections``."""
@@ -44,7 +43,6 @@ def settle_training(
         FileNotFoundError: If data or a checkpoint is not there.
         ValueError: If the config, or a checkpoint for it, is wrong.
     """
-    check_imports(cfg)
     keep_two_checkpoints(cfg, say)
     checkpoint = settle_resume(cfg, say, search=search)
     model = preflight.check_config(

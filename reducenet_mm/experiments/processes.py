@@ -17,9 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import DictAction
-
 import reducenet_mm
+from reducenet_mm.engine.cfg_options import CfgOptions
 
 try:
     import fcntl
@@ -52,7 +51,7 @@ def option_arguments(options: Mapping[str, Any]) -> list[str]:
             as a path with a space in it.
     """
     parser = argparse.ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions)
     arguments = []
     for key, value in options.items():
         text = f'{key}={_as_text(value)}'

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from reducenet_mm.engine.config_file import check_imports, read_config
+from reducenet_mm.engine.config_file import read_config
 
 Load = Callable[..., Config]
 
@@ -88,15 +88,13 @@ def test_errors_of_inheriting_name_file_and_reason(
     ],
 )
 def test_a_typo_in_an_import_of_a_new_style_config(load, text, message):
-    cfg = load(f'from mmengine.config import read_base\n{text}')
     match = rf"config file '.*some_name\.py' cannot be used: .*{message}"
     with pytest.raises(ValueError, match=match):
-        check_imports(cfg)
+        load(f'from mmengine.config import read_base\n{text}')
 
 
 def test_an_import_that_no_setting_uses_may_fail(load):
     cfg = load('from mmengine.config import read_base\nimport torsh\na = 1')
-    check_imports(cfg)
     assert cfg.a == 1
 
 

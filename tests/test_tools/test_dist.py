@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -328,3 +329,16 @@ def test_scripts_are_executable_and_say_how_to_call_them(process, script):
     assert done.returncode == 2
     assert done.stderr.startswith(f'usage: {script} ')
     assert 'CONFIG' in done.stderr
+
+
+@pytest.mark.parametrize('number', ['abc', '0', '--work-dir'])
+def test_a_wrong_number_of_processes_is_refused(number: str) -> None:
+    done = subprocess.run(
+        ['bash', str(TOOLS / 'dist_train.sh'), 'config.py', number, 'x'],
+        text=True,
+        capture_output=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"dist_train.sh: GPUS must be a whole number > 0, got '{number}'\n"
+    )

@@ -274,3 +274,10 @@ def test_what_would_not_be_drawn_is_refused(load_tool):
         cfg = drawn_config(scope, default_hooks=dict())
         with pytest.raises(ValueError, match=f'{name}ualizationHook'):
             show(load_tool, cfg, '--show')
+
+
+def test_a_file_in_the_place_of_drawings_is_refused(load_tool, tmp_path):
+    file = tmp_path / 'file'
+    file.touch()
+    with pytest.raises(NotADirectoryError, match=str(file)):
+        show(load_tool, drawn_config('mmseg'), '--show-dir', str(file))

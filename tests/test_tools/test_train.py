@@ -95,6 +95,20 @@ def test_resume_from_a_file_of_another_model_is_refused(
     assert not (tmp_path / 'run').exists()
 
 
+def test_an_empty_name_to_resume_from_is_refused(
+    tmp_path, load_tool, config, capsys
+):
+    """As of a shell variable that is not set."""
+    with pytest.raises(SystemExit) as stopped:
+        load_tool('train').main(
+            [config.teacher, '--work-dir', str(tmp_path / 'run')]
+            + ['--resume', '']
+        )
+    assert stopped.value.code == 2
+    assert "--resume '' names no checkpoint" in capsys.readouterr().err
+    assert not (tmp_path / 'run').exists()
+
+
 def test_weights_of_another_stage_are_refused_before_anything_is_written(
     tmp_path, load_tool, config, teacher_run, student_run, capsys
 ):

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import DictAction
 from rich.console import Console
 from rich.table import Table
 
 from reducenet_mm.engine import launch, preflight
+from reducenet_mm.engine.cfg_options import CfgOptions
 from reducenet_mm.engine.config_file import read_config
 from reducenet_mm.engine.training import SECTIONS
 from reducenet_mm.experiments.benchmarks.overhead import (
@@ -52,7 +52,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=CfgOptions,
         metavar='KEY=VALUE',
         help='as of train.py',
     )

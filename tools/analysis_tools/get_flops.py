@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mmengine.config import DictAction
 from rich.console import Console
 from rich.table import Table
 
 from reducenet_mm.engine import launch
+from reducenet_mm.engine.cfg_options import CfgOptions
 from reducenet_mm.engine.config_file import read_config
 from reducenet_mm.experiments.benchmarks.complexity import (
     COUNTS,
@@ -52,7 +52,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=CfgOptions,
         metavar='KEY=VALUE',
         help='as of train.py',
     )
