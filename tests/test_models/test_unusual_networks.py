@@ -178,8 +178,8 @@ def test_a_norm_with_two_names_has_the_teachers_statistics_under_both(
     )
     train(algorithm)
     teacher, student = split_state_dict(algorithm.state_dict())
-    one, other = 'backbone.layer3.0.bn1.running_mean', 'backbone.again.'
-    other += 'running_mean'
+    one = 'backbone.layer3.0.bn1.running_mean'
+    other = 'backbone.again.running_mean'
     assert torch.equal(teacher[one], teacher[other])
     assert torch.equal(student[one], norm.running_mean)
     assert not torch.equal(teacher[one], student[one])

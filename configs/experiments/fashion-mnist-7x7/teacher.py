@@ -1,8 +1,8 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
 # 50,000 training images, shrunk to 7x7, for a network so narrow (1, 2 and 4
-# channels) that it saturates for want of capacity, while the teacher's wide
-# branches help. In large batches, at a rate to match, which takes less time.
-# Not augmented, so the pipeline needs no SeedSample.
+# channels) that it is meant to saturate for want of capacity, and branches to
+# help. In large batches, at a rate to match, which takes less time. Not
+# augmented, so the pipeline needs no SeedSample.
 _base_ = '../fashion-mnist-few/teacher.py'
 
 shrink = dict(type='Resize', scale=(7, 7), interpolation='area')
