@@ -48,7 +48,7 @@ def option_arguments(options: Mapping[str, Any]) -> list[str]:
 
     Raises:
         ValueError: If the command line cannot carry a value unchanged, such
-            as a path with a space in it.
+            as a path with a comma in it.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions)
@@ -62,8 +62,8 @@ def option_arguments(options: Mapping[str, Any]) -> list[str]:
         if parsed.get(key) != value or '=' in key:
             raise ValueError(
                 f'--cfg-options cannot carry {key}={value!r}. Paths must not '
-                'hold spaces, commas or brackets (choose another --work-dir);'
-                ' other values belong in a config file that inherits.'
+                'hold commas or brackets (choose another --work-dir); other '
+                'values belong in a config file that inherits.'
             )
         arguments.append(text)
     return arguments

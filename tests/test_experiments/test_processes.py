@@ -73,7 +73,7 @@ def test_options_arrive_unchanged() -> None:
         'f': [1],
         'g': [[1, 2], ['x', 2.5]],
         'h': (1, 2),
-        'model.teacher_ckpt': './work-dirs/a_b/epoch_3.pth',
+        'model.teacher_ckpt': './work dirs/a_b/epoch_3.pth',
     }
     assert option_arguments(options) == [
         'a.b=3',
@@ -83,13 +83,13 @@ def test_options_arrive_unchanged() -> None:
         'f=[1]',
         'g=[[1,2],[x,2.5]]',
         'h=(1,2)',
-        'model.teacher_ckpt=./work-dirs/a_b/epoch_3.pth',
+        'model.teacher_ckpt=./work dirs/a_b/epoch_3.pth',
     ]
 
 
 @pytest.mark.parametrize(
     'value',
-    ['a dir/x.pth', 'a,b', '5', dict(a=1), [dict(a=1)], 'None'],
+    ['a dir,/x.pth', ' a', 'a,b', '5', dict(a=1), [dict(a=1)], 'None'],
 )
 def test_options_that_would_change_are_refused(value: Any) -> None:
     with pytest.raises(ValueError, match='cannot carry key='):

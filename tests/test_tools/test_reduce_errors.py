@@ -84,8 +84,8 @@ def test_wrong_input_is_one_line_and_nothing_is_written(
 def test_a_path_that_options_cannot_carry_is_refused_at_once(
     tmp_path: Path, load_tool: Any, capsys: Any
 ) -> None:
-    arguments = command(tmp_path / 'my work', 'seed=0')[2:]
+    arguments = command(tmp_path / 'my,work', 'seed=0')[2:]
     with pytest.raises(SystemExit):
         load_tool('reduce').main(arguments)
-    assert 'must not hold spaces' in capsys.readouterr().err
-    assert not (tmp_path / 'my work').exists()
+    assert 'must not hold commas' in capsys.readouterr().err
+    assert not (tmp_path / 'my,work').exists()
