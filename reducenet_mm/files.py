@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -165,10 +165,11 @@ def check_file(path: str | Path) -> None:
     Raises:
         OSError: If ``path`` is a folder, or its folder cannot be written to.
     """
-    if Path(path).is_dir():
-        raise IsADirectoryError(
-            f'{str(path)!r} is a folder; give a file to write.'
-        )
+    with _names_of_files(path):
+        if Path(path).is_dir():
+            raise IsADirectoryError(
+                f'{str(path)!r} is a folder; give a file to write.'
+            )
     check_folder(Path(path).parent)
 
 
@@ -179,18 +180,34 @@ def check_folder(path: str | Path) -> None:
         OSError: If ``path`` is a file, or cannot be written to.
     """
     folder = Path(path)
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(
-            f'{str(path)!r} is a file; give a folder to write to.'
-        )
     there = folder.absolute()
-    while not there.exists():
-        there = there.parent
+    with _names_of_files(path):
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(
+                f'{str(path)!r} is a file; give a folder to write to.'
+            )
+        while not there.exists() and not there.is_symlink():
+            there = there.parent
     if not there.is_dir():
+        what = 'a link to nowhere' if there.is_symlink() else 'a file'
         raise NotADirectoryError(
-            f'cannot write to {str(path)!r}: {str(there)!r} is a file.'
+            f'cannot write to {str(path)!r}: {str(there)!r} is {what}.'
         )
     if not os.access(there, os.W_OK | os.X_OK):
         raise PermissionError(
             f'cannot write to {str(path)!r}: no permission in {str(there)!r}.'
         )
+
+
+@contextlib.contextmanager
+def _names_of_files(path: str | Path) -> Iterator[None]:
+    """Say of a path that can be none, as if too long, that it is not there."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f'cannot write to {str(path)!r}: {error}. Give a shorter or a '
+            'plainer name.'
+        ) from error

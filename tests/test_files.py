@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from reducenet_mm.files import (
+    check_file,
     check_folder,
     sha256_file,
     write_atomically,
@@ -93,3 +94,15 @@ def test_a_folder_that_cannot_be_is_told_from_one_that_can(
     with pytest.raises(NotADirectoryError, match=match):
         check_folder(tmp_path / 'taken' / 'new' / 'newer')
     assert [path.name for path in tmp_path.iterdir()] == ['taken']
+
+
+def test_a_name_that_cannot_be_is_told(tmp_path: Path) -> None:
+    (tmp_path / 'link').symlink_to(tmp_path / 'nowhere')
+    with pytest.raises(NotADirectoryError, match="link' is a link to nowhere"):
+        check_folder(tmp_path / 'link' / 'new')
+    for check in (check_folder, check_file):
+        with pytest.raises(FileNotFoundError, match='Give a shorter'):
+            check(tmp_path / ('x' * 300))
+    (tmp_path / 'nowhere').mkdir()
+    check_folder(tmp_path / 'link' / 'new')
+    check_file(tmp_path / ('x' * 200))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os.path as osp
 import sys
 import traceback
@@ -11,12 +12,31 @@ from types import FrameType
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.runner import FlexibleRunner, Runner
+
+from reducenet_mm.spelling import did_you_mean
 
 _FILE_ERRORS = (OSError, SyntaxError, ImportError)
 """What a config is the reason of, wherever it is raised."""
 
 _READERS = {None, 'addict', 'mmengine', 'yaml', *sys.stdlib_module_names}
 """Packages, and config files themselves (None), that read a config."""
+
+
+_SECTIONS = {
+    *inspect.signature(FlexibleRunner).parameters,
+    *inspect.signature(Runner).parameters,
+    'custom_imports',
+    'find_unused_parameters',
+    'model_wrapper_cfg',
+    'runner_type',
+    'tta_cfg',
+    'tta_dataloader',
+    'tta_evaluator',
+    'tta_model',
+    'tta_pipeline',
+}
+"""What MMEngine and the tools read of a config, whether it is there or not."""
 
 
 def read_config(path: str, options: Mapping[str, Any] | None) -> Config:
@@ -37,6 +57,7 @@ def read_config(path: str, options: Mapping[str, Any] | None) -> Config:
         raise ValueError(
             f'config file {path!r} cannot be read: {_reason(error)}'
         ) from error
+    _check_sections(cfg, options or {})
     try:
         cfg.merge_from_dict(dict(options or {}))
     except (KeyError, TypeError) as error:
@@ -45,6 +66,22 @@ def read_config(path: str, options: Mapping[str, Any] | None) -> Config:
         ) from error
     _check_imports(cfg)
     return cfg
+
+
+def _check_sections(cfg: Config, options: Mapping[str, Any]) -> None:
+    """Refuse an option whose section nothing will read, if it looks a typo.
+
+    Sections of one's own are taken.
+    """
+    known = {*cfg, *_SECTIONS}
+    for key, value in options.items():
+        section = key.partition('.')[0]
+        hint = '' if section in known else did_you_mean(section, known)
+        if hint:
+            raise ValueError(
+                f'--cfg-options {key}={value!r}: nothing reads a section '
+                f'{section!r}. {hint}'.rstrip()
+            )
 
 
 def _check_imports(cfg: Config) -> None:

@@ -7,6 +7,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from reducenet_mm.models.checkpoint_checks import IS_NOT_MERGED
@@ -17,6 +18,9 @@ from reducenet_mm.models.checkpoint_views import (
     strip_prefix,
 )
 from reducenet_mm.models.supernet import check_scaler, hosts, is_lora_key
+
+from .preflight.model_keys import accepted_keys, resolve
+from .toolbox import CLASSIFIERS
 
 _VIEWS = {1.0: 'teacher', 0.0: 'student'}
 
@@ -52,6 +56,7 @@ def choose_network(model_cfg: Mapping[str, Any], scaler: float) -> Any:
                 'alone (model.backbone.deploy=True). Leave out one of the '
                 'two.'
             )
+        _check_switchable(chosen['backbone'], scaler)
         chosen['backbone']['scaler'] = scaler
     else:
         raise ValueError(
@@ -59,6 +64,17 @@ def choose_network(model_cfg: Mapping[str, Any], scaler: float) -> Any:
             'neither model.backbone nor model.architecture.'
         )
     return chosen
+
+
+def _check_switchable(backbone: Mapping[str, Any], scaler: float) -> None:
+    kind = backbone.get('type')
+    target = resolve(kind, backbone.get('_scope_', CLASSIFIERS), (MODELS,))
+    known = None if target is None else accepted_keys(target)
+    if known is not None and 'scaler' not in known:
+        raise ValueError(
+            f'--scaler {scaler} has nothing to switch: model.backbone.type='
+            f'{kind!r} has no branches. Leave it out.'
+        )
 
 
 def plain_weights(

@@ -49,6 +49,7 @@ def settle_training(
         cfg, loaders, init_weights=checkpoint is None
     )
     with preflight.no_side_effects():
+        preflight.check_optimizing(cfg, model)
         preflight.check_hooks(cfg, model)
         preflight.check_forwards(cfg, model)
         preflight.check_metric_names(cfg, model)

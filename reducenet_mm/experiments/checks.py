@@ -20,6 +20,7 @@ from reducenet_mm.engine.preflight import (
     check_hooks,
     check_measured,
     check_metric_names,
+    check_optimizing,
     check_sections,
     no_side_effects,
 )
@@ -148,6 +149,7 @@ def check_as_trained(
         cfg.update(dict.fromkeys(TEST_SECTIONS))
     with no_side_effects():
         model = check_config(cfg, LOADERS, init_weights=False)
+        check_optimizing(cfg, model)
         check_forwards(cfg, model)
         check_metric_names(cfg, model)
         check_measured(cfg, model, metric)

@@ -112,3 +112,18 @@ def test_errors_of_imported_code_keep_their_traceback(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(AttributeError, match="no attribute 'b'"):
         load(text)
+
+
+def test_a_typo_in_the_section_of_an_option_is_told(load):
+    text = 'train_dataloader = dict(batch_size=8)\nown = 1'
+    for key, hint in (
+        ('train_dataloder.batch_size', 'train_dataloader'),
+        ('randomnes.seed', 'randomness'),  # though it is not in the file
+    ):
+        with pytest.raises(ValueError) as error:
+            load(text, {key: 1})
+        assert f'--cfg-options {key}=1: nothing reads' in str(error.value)
+        assert f"Did you mean '{hint}'?" in str(error.value)
+    options = {'own': 2, 'randomness.seed': 3, 'my_settings.a': 4}
+    cfg = load(text, options)
+    assert (cfg.own, cfg.randomness.seed, cfg.my_settings.a) == (2, 3, 4)

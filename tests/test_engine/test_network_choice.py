@@ -32,6 +32,11 @@ def test_a_distillation_config_gets_its_view():
 def test_a_scaler_needs_something_to_switch():
     with pytest.raises(ValueError, match='nothing to switch'):
         choose_network(dict(type='Other'), 1)
+    plain = dict(backbone=dict(type='PlainResNet', depth=8))
+    with pytest.raises(ValueError, match="'PlainResNet' has no branches"):
+        choose_network(plain, 1)
+    unknown = dict(backbone=dict(type='Unknown'))  # which the checks tell
+    assert choose_network(unknown, 1)['backbone']['scaler'] == 1
     with pytest.raises(ValueError, match=r'in \[0, 1\]'):
         choose_network(dict(backbone=dict()), 2)
 

@@ -329,3 +329,24 @@ def test_a_layout_that_pytorch_cannot_train_is_refused(
         tool.main([*argv, '--channels-last'])
     assert stopped.value.code == 2
     assert 'PyTorch corrupts its memory' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ('--width 0', 'argument --width: must be an integer of at least 1'),
+        ('--depth 9', 'depth'),
+        ('--shape 3 0 8', 'argument --shape: must be'),
+        (f'--config {STUDENT} --width 8', 'Leave them out beside it'),
+    ],
+)
+def test_wrong_input_is_one_line(
+    tool: SimpleNamespace,
+    capsys: pytest.CaptureFixture,
+    arguments: str,
+    message: str,
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        tool.main(arguments.split())
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]

@@ -258,6 +258,41 @@ def test_a_usage_error_is_one_line_and_status_2(tmp_path, process, config):
     assert not work_dir.exists()
 
 
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [
+        ('optim_wrapper.optimizer.lr=abc', 'optim_wrapper: '),
+        ('optim_wrapper.optimizer.momentun=1', "mean 'momentum'"),
+        ('train_dataloader=5', 'train_dataloader must be a dict, got 5'),
+        ('val_dataloader=None', 'val_dataloader is not set, but val_cfg'),
+        ('train_dataloder.batch_size=5', "mean 'train_dataloader'"),
+        ('load_from=5', 'load_from must be the path'),
+        (
+            'auto_scale_lr.enable=True auto_scale_lr.base_batch_size=0',
+            '`auto_scale_lr.base_batch_size` must be an integer >= 1',
+        ),
+        (
+            'optim_wrapper.paramwise_cfg.roles.classifier=0.1',
+            'optim_wrapper.paramwise_cfg.roles.classifier=0.1, but all',
+        ),
+    ],
+)
+def test_what_is_wrong_beside_the_model_is_told_before_anything_is_written(
+    tmp_path, load_tool, config, teacher_run, capsys, option, message
+):
+    options = [*config.student_model, f'model.teacher_ckpt={teacher_run}']
+    with pytest.raises(SystemExit) as stopped:
+        load_tool('train').main(
+            [config.student, '--work-dir', str(tmp_path / 'run')]
+            + ['--cfg-options', *options, *option.split()]
+        )
+    assert stopped.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert line.startswith('train.py: error: ')
+    assert message in line
+    assert not (tmp_path / 'run').exists()
+
+
 def test_a_training_set_of_no_batch_is_told(
     tmp_path, run_here, config, capsys
 ):

@@ -54,7 +54,7 @@ from reducenet_mm.engine.launch import (
     usage_errors,
     write_json,
 )
-from reducenet_mm.engine.preflight import no_side_effects
+from reducenet_mm.engine.preflight import check_config, no_side_effects
 from reducenet_mm.experiments.benchmarks.step_cost import (
     MEMORY_MEASURE,
     TrainingStep,
@@ -109,13 +109,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='a teacher or student config whose network is taken; default: '
         'a CIFAR ReduceNet of the options below',
     )
-    parser.add_argument('--depth', type=int, default=20, help='6n+2, 18, 34')
-    parser.add_argument('--width', type=int, help='base_channels')
-    parser.add_argument('--expansion', type=int, default=1)
+    parser.add_argument(
+        '--depth', type=positive, help='6n+2, 18 or 34; default: 20'
+    )
+    parser.add_argument('--width', type=positive, help='base_channels')
+    parser.add_argument('--expansion', type=positive, help='default: 1')
     parser.add_argument('--batch', type=int, default=64, help='images')
     parser.add_argument(
         '--shape',
-        type=int,
+        type=positive,
         nargs=3,
         metavar=('C', 'H', 'W'),
         help='default: 32x32 images with as many channels as the network of '
@@ -132,6 +134,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.repeats < 2 or args.batch < 2:
         parser.error('--repeats and --batch must be at least 2')
+    own = (args.depth, args.width, args.expansion)
+    if args.config is not None and own != (None, None, None):
+        parser.error(
+            '--depth, --width and --expansion are for the network that is '
+            'timed without --config. Leave them out beside it.'
+        )
+    args.depth = args.depth or 20
+    args.expansion = args.expansion or 1
     return args
 
 
@@ -159,7 +169,7 @@ def network_config(args: argparse.Namespace) -> Config:
         neck=dict(type='GlobalAveragePooling'),
         head=head,
     )
-    return Config(dict(model=model))
+    return Config(dict(default_scope='mmpretrain', model=model))
 
 
 def input_shape(shape: Sequence[int] | None, model: nn.Module) -> list[int]:
@@ -199,6 +209,7 @@ def benchmark(args: argparse.Namespace) -> dict[str, Any]:
         torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     cfg = network_config(args)
+    check_config(cfg, (), init_weights=False)
     with no_side_effects():
         models, teachers = build_models(cfg)
     args.shape = input_shape(args.shape, models['plain'])

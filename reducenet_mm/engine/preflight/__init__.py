@@ -15,6 +15,7 @@ from mmengine.dataset import InfiniteSampler
 from torch import nn
 from torch.utils.data import DataLoader
 
+from .beside_model import check_beside_model
 from .build import build_model
 from .checkpoints import check_checkpoint, check_weights, read_weights
 from .classes import check_labels, check_topk
@@ -23,9 +24,10 @@ from .forwards import check_forwards
 from .hooks import check_hooks, hooks_with
 from .metric_names import check_measured, check_metric_names
 from .model_keys import accepted_keys, check_model_keys, walk_model
+from .optimizing import check_optimizing
 from .resuming import forget_missing_inputs
 from .schedule import schedule_warning
-from .sections import check_beside_model
+from .sections import check_sections
 from .side_effects import no_side_effects
 from .trial import check_image, told_by_layer
 
@@ -44,6 +46,7 @@ __all__ = [
     'check_measured',
     'check_metric_names',
     'check_model_keys',
+    'check_optimizing',
     'check_sections',
     'check_topk',
     'check_weights',
@@ -127,13 +130,3 @@ def _check_batches(loader: DataLoader) -> None:
 
 def _evaluator_of(loader: str) -> str:
     return loader.replace('_dataloader', '_evaluator')
-
-
-def check_sections(cfg: Config, sections: Sequence[str]) -> None:
-    """Raise ``ValueError`` unless all top-level ``sections`` are set."""
-    missing = [name for name in sections if cfg.get(name) is None]
-    if missing:
-        raise ValueError(
-            f'the config {cfg.filename} does not set {", ".join(missing)}. '
-            'Give it those keys, or inherit them from a file in _base_.'
-        )

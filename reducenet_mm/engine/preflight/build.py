@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -123,6 +124,9 @@ def with_key(error: Exception, key: str) -> Exception:
     message = str(error)
     if isinstance(error, KeyError) and error.args:
         message = str(error.args[0])  # str() would add quotes
+    if not message:  # as of a bare assert, whose line says it
+        (*_, last) = traceback.extract_tb(error.__traceback__)
+        message = f'{type(error).__name__}: {last.line}'
     kind: type[Exception] = ValueError
     for public in (FileNotFoundError, TypeError):
         if isinstance(error, public):

@@ -1,5 +1,5 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""Find keys inside ``model`` that no constructor takes."""
+"""Find keys that no constructor takes, inside ``model`` and beside it."""
 
 from __future__ import annotations
 
@@ -183,9 +183,10 @@ def _unknown_key(node: Node, name: str, value: Any, known: set[str]) -> str:
     replaced = getattr(node.target, 'replaced', {}).get(name)
     if replaced is not None:
         hint = f'Instead, {replaced}. '
+    kind = node.cfg.get('type', getattr(node.target, '__name__', 'It'))
     return (
         f'unknown key {node.key}.{name}={value!r}. {hint}'
-        f'{node.cfg["type"]} takes: {", ".join(sorted(known))}.'
+        f'{kind} takes: {", ".join(sorted(known))}.'
     )
 
 
