@@ -281,6 +281,31 @@ def test_only_the_gates_that_are_named_move(tmp_path):
         assert value == (name.split()[1] == 'lambda_relu')
 
 
+def test_two_schedules_are_logged_apart(tmp_path):
+    early, late = dict(begin=0, end=1), dict(begin=1, end=2)
+    runner, watch = run(
+        tmp_path / 'run',
+        [
+            dict(SCHEDULE, **early, gates=['lambda_relu']),
+            dict(SCHEDULE, **late, gates=['expand']),
+        ],
+        backbone=BLOCKS['lora'][0],
+        epochs=3,
+    )
+    assert len(watch.gates) == 9
+    for gate in ('lambda_relu', 'expand'):
+        seen = [
+            {v for name, v in now.items() if name.split()[1] == gate}
+            for now in watch.gates
+        ]
+        expected = [value for (value,) in seen]  # one and the same
+        logged = scalars(runner, f'scaler_{gate}')
+        assert logged == pytest.approx(expected, abs=1e-4)
+    assert scalars(runner, 'scaler_expand')[3] == 1
+    assert scalars(runner, 'scaler_lambda_relu')[3] == 0
+    assert scalars(runner, 'scaler') == []
+
+
 def test_a_resumed_run_has_the_scaler_it_would_have_had(tmp_path):
     """Within an epoch; the weights are equal bit for bit."""
     options: dict[str, Any] = {

@@ -18,7 +18,7 @@ from reducenet_mm.models.layers import Gated, Host
 from reducenet_mm.models.supernet import set_gates
 from reducenet_mm.registry import HOOKS
 
-from .scaler_schedule_hook import SCALAR, ScalerScheduleHook
+from .scaler_schedule_hook import ScalerScheduleHook
 
 MASK = 'learned_mask'
 """Key in the message hub, for a resumed run: scores and what is dropped."""
@@ -153,7 +153,7 @@ class LearnedMaskHook(ScalerScheduleHook):
         if self._kept():
             # After the step it may be the next one's.
             self._loss_scale = _loss_scale(runner)
-        runner.message_hub.update_scalar(SCALAR, len(self._kept()) / count)
+        self.log_scaler(runner, len(self._kept()) / count)
 
     def after_train_iter(
         self,

@@ -31,7 +31,10 @@ from .runner_facts import epoch_length, unwrapped_model
 from .schedule_checks import check_model, check_wrapper
 
 SCALAR = 'train/scaler'
-"""Key in the message hub: the mean over all units."""
+"""Key in the message hub: the mean over all units.
+
+Of several hooks, each has its own, behind which its gates are named.
+"""
 
 
 @HOOKS.register_module()
@@ -103,6 +106,7 @@ class ScalerScheduleHook(Hook):
             hook=type(self).__name__,
         )
         self._moving: list[tuple[dict[str, Gated], Ramp]] = []
+        self._scalar = SCALAR
 
     def before_train(self, runner: Runner) -> None:
         """Find the gates and their times.
@@ -128,6 +132,9 @@ class ScalerScheduleHook(Hook):
             check_wrapper(runner.model, gates, self.schedule.hook)
         moving = self.moving(network, runner.max_iters, epoch_length(runner))
         self._moving = list(moving.values())
+        kinds = (isinstance(h, ScalerScheduleHook) for h in runner.hooks)
+        if sum(kinds) > 1:  # then their gates are named, and differ
+            self._scalar = '_'.join((SCALAR, *(self.schedule.gates or ())))
         ramps = {unit: ramp for unit, (_, ramp) in moving.items()}
         _log(runner, len(gates), ramps)
 
@@ -206,8 +213,11 @@ class ScalerScheduleHook(Hook):
         values = [ramp.value(runner.iter) for _, ramp in self._moving]
         for (gates, _), value in zip(self._moving, values, strict=True):
             set_gates(gates, value)
-        mean = sum(values) / len(values)
-        runner.message_hub.update_scalar(SCALAR, mean)
+        self.log_scaler(runner, sum(values) / len(values))
+
+    def log_scaler(self, runner: Runner, mean: float) -> None:
+        """Log the mean of the scaler over all units."""
+        runner.message_hub.update_scalar(self._scalar, mean)
 
     def after_train_iter(
         self,
