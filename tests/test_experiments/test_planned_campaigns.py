@@ -138,7 +138,7 @@ def test_arms_cost_what_their_controls_cost(
     [
         ('fashion-mnist-few', 500, (1, 14, 14)),
         ('fashion-mnist-narrow', 10000, (1, 14, 14)),
-        ('fashion-mnist-7x7', 50000, (1, 7, 7)),
+        ('fashion-mnist-7x7', 20000, (1, 7, 7)),
         ('cifar10-jpeg-narrow', 40000, (3, 8, 8)),
     ],
 )

@@ -11,8 +11,9 @@ arms = dict(
         for name in (
             'teacher_e8',
             'soft_e8',
-            'soft_only',
             'fresh_e8',
+            'inherit',
+            'head',
             'plain_matched',
         )
     },
@@ -20,9 +21,10 @@ arms = dict(
 )
 
 comparisons = [
-    ('soft_e8', 'soft_only'),
     ('soft_e8', 'fresh_e8'),
-    ('soft_only', 'fresh_e8'),
+    ('head', 'soft_e8'),
+    ('head', 'inherit'),
+    ('inherit', 'soft_e8'),
 ]
 later_comparisons = []
 

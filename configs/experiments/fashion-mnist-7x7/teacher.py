@@ -1,5 +1,5 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-# 50,000 training images, shrunk to 7x7, for a network so narrow (1, 2 and 4
+# 20,000 training images, shrunk to 7x7, for a network so narrow (1, 2 and 4
 # channels) that it is meant to saturate for want of capacity, and branches to
 # help. In large batches, at a rate to match, which takes less time. Not
 # augmented, so the pipeline needs no SeedSample.
@@ -11,8 +11,8 @@ test_pipeline = train_pipeline
 
 model = dict(backbone=dict(base_channels=1), head=dict(in_channels=4))
 train_dataloader = dict(
-    batch_size=512,
-    dataset=dict(train_size=50000, dataset=dict(pipeline=train_pipeline)),
+    batch_size=256,
+    dataset=dict(train_size=20000, dataset=dict(pipeline=train_pipeline)),
 )
 val_dataloader = dict(
     batch_size=500, dataset=dict(dataset=dict(pipeline=test_pipeline))
