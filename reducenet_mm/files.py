@@ -7,6 +7,7 @@ Checkpoints, exported networks and reports are all written here.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -204,9 +205,9 @@ def _names_of_files(path: str | Path) -> Iterator[None]:
     """Say of a path that can be none, as if too long, that it is not there."""
     try:
         yield
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
+            raise
         raise FileNotFoundError(
             f'cannot write to {str(path)!r}: {error}. Give a shorter or a '
             'plainer name.'

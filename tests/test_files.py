@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -106,3 +107,16 @@ def test_a_name_that_cannot_be_is_told(tmp_path: Path) -> None:
     (tmp_path / 'nowhere').mkdir()
     check_folder(tmp_path / 'link' / 'new')
     check_file(tmp_path / ('x' * 200))
+
+
+def test_a_folder_that_must_not_be_looked_into_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As below a folder of somebody else's; root may look everywhere."""
+
+    def stat(path: Path, **_: bool) -> None:
+        raise PermissionError(errno.EACCES, 'Permission denied', str(path))
+
+    monkeypatch.setattr(Path, 'stat', stat)
+    with pytest.raises(PermissionError, match='Permission denied'):
+        check_folder(tmp_path / 'new')

@@ -223,6 +223,7 @@ def prepare(
     cfg = launch.load_config(args)
     preflight.check_sections(cfg, SECTIONS)
     apply_args(cfg, args)
+    preflight.check_together(cfg)
     model = preflight.check_config(cfg, LOADERS, init_weights=False)
     in_file = preflight.read_weights(args.checkpoint)
     weights = network_choice.plain_weights(model, in_file)

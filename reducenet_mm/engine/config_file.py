@@ -26,10 +26,13 @@ _READERS = {None, 'addict', 'mmengine', 'yaml', *sys.stdlib_module_names}
 _SECTIONS = {
     *inspect.signature(FlexibleRunner).parameters,
     *inspect.signature(Runner).parameters,
+    'activation_checkpointing',
     'custom_imports',
+    'efficient_conv_bn_eval',
     'find_unused_parameters',
     'model_wrapper_cfg',
     'runner_type',
+    'sync_bn',
     'tta_cfg',
     'tta_dataloader',
     'tta_evaluator',
@@ -57,10 +60,10 @@ def read_config(path: str, options: Mapping[str, Any] | None) -> Config:
         raise ValueError(
             f'config file {path!r} cannot be read: {_reason(error)}'
         ) from error
-    _check_sections(cfg, options or {})
+    _check_spelling(cfg, options or {})
     try:
         cfg.merge_from_dict(dict(options or {}))
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(
             f'--cfg-options {options} cannot be applied to {path!r}: {error}'
         ) from error
@@ -68,19 +71,19 @@ def read_config(path: str, options: Mapping[str, Any] | None) -> Config:
     return cfg
 
 
-def _check_sections(cfg: Config, options: Mapping[str, Any]) -> None:
-    """Refuse an option whose section nothing will read, if it looks a typo.
+def _check_spelling(cfg: Config, options: Mapping[str, Any]) -> None:
+    """Refuse an option whose section looks like a typo of another.
 
-    Sections of one's own are taken.
+    Other sections of one's own are taken: hooks may read them.
     """
     known = {*cfg, *_SECTIONS}
     for key, value in options.items():
         section = key.partition('.')[0]
-        hint = '' if section in known else did_you_mean(section, known)
+        hint = section not in known and did_you_mean(section, known, 0.85)
         if hint:
             raise ValueError(
-                f'--cfg-options {key}={value!r}: nothing reads a section '
-                f'{section!r}. {hint}'.rstrip()
+                f'--cfg-options {key}={value!r}: the config has no section '
+                f'{section!r}, and MMEngine reads none. {hint}'.rstrip()
             )
 
 

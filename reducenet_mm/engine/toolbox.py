@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mmengine.config import Config
 
 from reducenet_mm.models.architecture import add_scope
@@ -20,6 +22,12 @@ TOOLBOXES = (
     'torchvision',
 )
 """Packages whose parts are known by name wherever a plain config is read."""
+
+
+def is_known(kind: Any) -> bool:
+    """Whether a class is of a toolbox, or from here."""
+    package = getattr(kind, '__module__', '').partition('.')[0]
+    return package in (*TOOLBOXES, __name__.partition('.')[0])
 
 
 def default_scope(cfg: Config) -> str:

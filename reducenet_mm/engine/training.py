@@ -43,6 +43,7 @@ def settle_training(
         FileNotFoundError: If data or a checkpoint is not there.
         ValueError: If the config, or a checkpoint for it, is wrong.
     """
+    preflight.check_together(cfg)
     keep_two_checkpoints(cfg, say)
     checkpoint = settle_resume(cfg, say, search=search)
     model = preflight.check_config(

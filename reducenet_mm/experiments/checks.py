@@ -22,9 +22,11 @@ from reducenet_mm.engine.preflight import (
     check_metric_names,
     check_optimizing,
     check_sections,
+    check_together,
     no_side_effects,
 )
 from reducenet_mm.engine.preflight.hooks import hook_classes
+from reducenet_mm.engine.training import SECTIONS
 
 from .cost import LOADERS
 from .processes import RunFailed
@@ -143,10 +145,12 @@ def check_as_trained(
     """
     cfg = copy.deepcopy(cfg)
     content_hash(cfg.to_dict())
-    if student_init is not None:  # which hooks ask for; nothing reads it
-        cfg.model.student_init = student_init
     if not tested:
         cfg.update(dict.fromkeys(TEST_SECTIONS))
+    check_sections(cfg, (*SECTIONS, *TEST_SECTIONS) if tested else SECTIONS)
+    check_together(cfg)
+    if student_init is not None:  # which hooks ask for; nothing reads it
+        cfg.model.student_init = student_init
     with no_side_effects():
         model = check_config(cfg, LOADERS, init_weights=False)
         check_optimizing(cfg, model)
@@ -154,7 +158,6 @@ def check_as_trained(
         check_metric_names(cfg, model)
         check_measured(cfg, model, metric)
         if tested:
-            check_sections(cfg, TEST_SECTIONS)
             check_measured(cfg, model, metric, 'test')
         try:
             check_hooks(cfg, model)
@@ -164,6 +167,7 @@ def check_as_trained(
 
 def check_checkpoints(cfg: Config) -> None:
     """Raise ``ValueError`` if no last epoch would be found in a work dir."""
+    check_sections(cfg, ())
     hook = (cfg.get('default_hooks') or {}).get('checkpoint', {})
     for key in ('by_epoch', 'save_last'):
         if hook is None or not hook.get(key, True):

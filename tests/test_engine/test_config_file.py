@@ -42,6 +42,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         ('a = b', {}, "some_name.py.*NameError: name 'b'.*line 1"),
         ('filename = 1', {}, 'some_name.py.*KeyError: filename is reserved'),
         ('a = [1]', {'a.7': 1}, r'a\.7.*cannot be applied'),
+        ('a = [dict(b=1)]', {'a.0': 'c'}, r'a\.0.*cannot be applied'),
     ],
 )
 def test_what_is_no_config_is_a_value_error(load, text, options, message):
@@ -122,8 +123,10 @@ def test_a_typo_in_the_section_of_an_option_is_told(load):
     ):
         with pytest.raises(ValueError) as error:
             load(text, {key: 1})
-        assert f'--cfg-options {key}=1: nothing reads' in str(error.value)
+        assert f'--cfg-options {key}=1: the config has no section' in str(
+            error.value
+        )
         assert f"Did you mean '{hint}'?" in str(error.value)
-    options = {'own': 2, 'randomness.seed': 3, 'my_settings.a': 4}
+    options = {'own': 2, 'randomness.seed': 3, 'distill_cfg.a': 4}
     cfg = load(text, options)
-    assert (cfg.own, cfg.randomness.seed, cfg.my_settings.a) == (2, 3, 4)
+    assert (cfg.own, cfg.randomness.seed, cfg.distill_cfg.a) == (2, 3, 4)

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
+import mmpretrain
 import pytest
 from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import Evaluator
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from mmengine.runner import Runner
 from torch.optim import SGD
 
 from reducenet_mm.datasets import SeededSampler
@@ -37,7 +40,7 @@ WRONG = {
         'RandomCrap',
         "mean 'RandomCrop'",
     ),
-    'train_dataloader.sampler.type': ('SeedSampler', "mean 'SeededSampler'"),
+    'val_dataloader.sampler.type': ('DefaultSampl', "mean 'DefaultSampler'"),
     'val_evaluator.type': ('Acuracy', "mean 'Accuracy'"),
     'optim_wrapper.type': ('OptimWraper', "mean 'OptimWrapper'"),
     'optim_wrapper.optimizer.type': ('SDG', 'no registered optimizer'),
@@ -63,6 +66,16 @@ WRONG = {
     'param_scheduler.etamin': (0, "mean 'eta_min'"),
     'log_processor.windowsize': (1, "mean 'window_size'"),
     'visualizer.vis_backend': ([], "mean 'vis_backends'"),
+    'train_dataloader.sampler.type': (5, 'no registered data sampler'),
+    'val_cfg.by_epoch': (True, 'ValLoop takes'),
+}
+
+MUST_BE_DICTS: dict[str, Any] = {
+    'optim_wrapper.optimizer': 'SGD',
+    'train_dataloader.dataset': 'Digits',
+    'train_dataloader.dataset.pipeline': ['PackInputs'],
+    'train_dataloader.sampler': 5,
+    'visualizer.vis_backends': 'LocalVisBackend',
 }
 
 
@@ -73,9 +86,104 @@ def test_what_is_wrong_is_named_by_its_key(key: str) -> None:
     cfg.merge_from_dict({key: value})
     with pytest.raises(ValueError) as error:
         check(cfg)
-    assert key in str(error.value)
-    assert f'{value!r}' in str(error.value)
-    assert hint in str(error.value)
+    message = str(error.value)
+    assert re.search(rf'(^|[ `]){re.escape(key)}(=|`| is| must)', message)
+    assert f'{value!r}' in message
+    assert hint in message
+
+
+@pytest.mark.parametrize('key', MUST_BE_DICTS)
+def test_what_must_be_a_dict_is_told(key: str) -> None:
+    value = MUST_BE_DICTS[key]
+    cfg = config()
+    cfg.merge_from_dict({key: value})
+    (wrong,) = value if isinstance(value, list) else [value]
+    match = rf'^{re.escape(key)}(\.0)? must be a dict .*, got {wrong!r}'
+    with pytest.raises(ValueError, match=match):
+        check(cfg)
+
+
+def test_what_may_be_a_list_holds_dicts() -> None:
+    cfg = config()
+    for name in ('val_evaluator', 'param_scheduler'):
+        before = cfg[name]
+        cfg[name] = [before, 'Accuracy']
+        with pytest.raises(ValueError, match=rf'^{name}\.1 must be a dict'):
+            check(cfg)
+        cfg[name] = before
+
+
+@pytest.mark.parametrize(
+    ('section', 'value', 'message'),
+    [
+        ('val_evaluator', dict(topk=1), 'val_evaluator=.* has no `type`. Set'),
+        ('train_cfg', dict(max_epochs=3), 'has no `type` or `by_epoch`'),
+        ('optim_wrapper', dict(type='OptimWrapper'), 'has no optimizer'),
+        ('randomness', dict(deterministic=True), 'has no seed. Set'),
+        ('log_level', None, 'log_level=None is no level'),
+    ],
+)
+def test_what_is_missing_is_named(
+    section: str, value: Any, message: str
+) -> None:
+    cfg = config()
+    cfg[section] = value
+    with pytest.raises(ValueError, match=message):
+        check(cfg)
+
+
+@pytest.mark.parametrize('part', ['dataset', 'sampler'])
+def test_a_loader_without_its_parts_is_refused(part: str) -> None:
+    cfg = config()
+    del cfg.val_dataloader[part]
+    with pytest.raises(ValueError, match=f"val_dataloader has no '{part}'"):
+        check(cfg)
+    check(cfg, ('train_dataloader',))  # the other is not used
+
+
+@pytest.mark.parametrize('level', ['NOTSET', 'WARN', 'DEBUG', 10])
+def test_every_level_of_logging_passes(level: Any) -> None:
+    check(config(log_level=level))
+
+
+class OwnRunner(Runner):
+    """Takes a setting more."""
+
+    def set_randomness(
+        self, seed: int, deterministic: bool, benchmark: bool
+    ) -> None:
+        """Take it."""
+
+
+def test_a_runner_of_ones_own_may_take_more() -> None:
+    cfg = config(randomness__benchmark=False)
+    with pytest.raises(ValueError, match=r'unknown key randomness\.benchmark'):
+        check(cfg)
+    cfg.runner_type = OwnRunner
+    check(cfg)
+
+
+STOCK = Path(mmpretrain.__file__).parent / '.mim/configs'
+
+
+@pytest.mark.parametrize(
+    'path',
+    [
+        'resnet/resnet50_8xb256-rsb-a1-600e_in1k.py',  # several schedulers
+        'swin_transformer/swin-tiny_16xb64_in1k.py',
+        'beit/benchmarks/beit-base-p16_8xb128-coslr-100e_in1k.py',
+        'mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py',
+        'mobilenet_v3/mobilenet-v3-small_8xb128_in1k.py',
+        'resnet/resnet50_8xb8_cub.py',
+    ],
+)
+def test_configs_of_mmpretrain_pass(path: str) -> None:
+    cfg = Config.fromfile(STOCK / path)
+    loaders = [name for name in LOADERS if cfg.get(name) is not None]
+    assert 'train_dataloader' in loaders
+    with preflight.no_side_effects():
+        preflight.check_sections(cfg, loaders)
+        preflight.check_beside_model(cfg, loaders)
 
 
 def test_a_transform_that_cannot_be_built_is_named_by_its_key() -> None:
@@ -101,9 +209,10 @@ def test_keys_that_the_runner_uses_itself_pass() -> None:
     )
     cfg.train_dataloader.num_batch_per_epoch = 1
     cfg.optim_wrapper.paramwise_cfg = dict(norm_decay_mult=0)
+    cfg.visualizer.vis_backends = [dict(type='LocalVisBackend', name='mine')]
     check(cfg)
-    cfg.train_cfg.type = 'IterBasedTrainLoop'  # the Runner takes one of both
-    with pytest.raises(ValueError, match=r'unknown key train_cfg\.by_epoch'):
+    cfg.train_cfg.type = 'IterBasedTrainLoop'
+    with pytest.raises(ValueError, match='both type=.*Leave by_epoch out'):
         check(cfg)
 
 

@@ -15,6 +15,7 @@ from mmengine.optim import (
     OptimWrapperDict,
     ZeroRedundancyOptimizer,
 )
+from mmpretrain.registry import MODELS
 from torch import nn
 
 from reducenet_mm.engine import preflight
@@ -56,13 +57,19 @@ def test_a_wrong_value_is_named_by_its_section(
 
 
 def test_the_model_and_the_config_stay_as_they_are() -> None:
-    cfg, net = config(), model()
-    before = cfg.pretty_text
-    weights = {k: v.clone() for k, v in net.state_dict().items()}
+    cfg, net = config(), MODELS.build(config().model)
+    net.head.requires_grad_(False)
+    cfg.optim_wrapper.constructor = 'TrainableOptimWrapperConstructor'
+    text = cfg.pretty_text
+    parts = dict(net.named_modules())
+    trains = {name: p.requires_grad for name, p in net.named_parameters()}
+    weights = {name: p.clone() for name, p in net.state_dict().items()}
     preflight.check_optimizing(cfg, net)
-    assert cfg.pretty_text == before
+    assert cfg.pretty_text == text
+    assert dict(net.named_modules()) == parts
+    assert trains == {n: p.requires_grad for n, p in net.named_parameters()}
+    assert set(trains.values()) == {True, False}
     torch.testing.assert_close(dict(net.state_dict()), weights)
-    assert all(p.grad is None for p in net.parameters())
 
 
 def test_a_scheduler_may_end_with_the_training() -> None:
@@ -77,6 +84,15 @@ def test_a_scheduler_may_end_with_the_training() -> None:
     preflight.check_optimizing(cfg, model())  # whose last is not known yet
     cfg.param_scheduler = dict(type='LinearLR', convert_to_iter_based=True)
     preflight.check_optimizing(cfg, model())
+    cfg.param_scheduler.end = 0.5  # of an epoch
+    preflight.check_optimizing(cfg, model())
+    one_cycle = dict(type='OneCycleLR', eta_max=0.1, total_steps=10)
+    cfg.param_scheduler = dict(one_cycle, convert_to_iter_based=True)
+    cfg.param_scheduler.pct_start = 0.1
+    preflight.check_optimizing(cfg, model())
+    cfg.param_scheduler.convert_to_iter_based = False
+    with pytest.raises(ValueError, match='^param_scheduler: .*division by z'):
+        preflight.check_optimizing(cfg, model())
 
 
 class Several(DefaultOptimWrapperConstructor):
@@ -89,18 +105,23 @@ class Several(DefaultOptimWrapperConstructor):
     [
         dict(a=OPTIMIZER, constructor=Several),
         dict(type='OptimWrapper', optimizer=OPTIMIZER, constructor=Several),
-        dict(optimizer=dict(type=ZeroRedundancyOptimizer, lr=0.1)),
-        dict(type=OptimWrapperDict, optimizer=OPTIMIZER),
+        dict(optimizer=dict(type=ZeroRedundancyOptimizer, lr='wrong')),
+        dict(type=OptimWrapperDict, optimizer=dict(type='SGD', lr='wrong')),
+        dict(type='AmpOptimWrapper', optimizer=dict(type='SGD', lr='wrong')),
     ],
 )
 def test_what_only_the_runner_can_build_is_passed_over(wrapper: Any) -> None:
     cfg = config()
     cfg.optim_wrapper = wrapper
-    if wrapper.get('type') == 'OptimWrapper':  # the negative control
-        with pytest.raises(ValueError, match='^optim_wrapper: .*was built'):
-            preflight.check_optimizing(cfg, model())
-    else:
-        preflight.check_optimizing(cfg, model())
+    preflight.check_optimizing(cfg, model())
+
+
+def test_a_runner_with_a_strategy_is_passed_over() -> None:
+    wrong = {'optim_wrapper.optimizer.lr': 'wrong'}
+    with pytest.raises(TypeError, match='^optim_wrapper: '):
+        preflight.check_optimizing(config(**wrong), model())
+    cfg = config(**wrong, runner_type='FlexibleRunner')
+    preflight.check_optimizing(cfg, model())
 
 
 def test_what_is_built_already_is_passed_over() -> None:

@@ -53,18 +53,39 @@ def test_some_may_be_lists(name: str) -> None:
         preflight.check_sections(config(**{name: 0.5}), SECTIONS)
 
 
+@pytest.mark.parametrize('name', ['randomness', 'env_cfg'])
+def test_some_must_not_be_none(name: str) -> None:
+    with pytest.raises(ValueError, match=f'{name}=None is not what'):
+        preflight.check_sections(config(**{name: None}), SECTIONS)
+    cfg = config()
+    cfg.pop(name, None)
+    preflight.check_sections(cfg, SECTIONS)
+
+
+def test_hooks_of_ones_own_are_a_list() -> None:
+    preflight.check_sections(config(custom_hooks=[]), SECTIONS)
+    with pytest.raises(ValueError, match='custom_hooks must be a list of'):
+        preflight.check_sections(
+            config(custom_hooks=dict(type='EMAHook')), SECTIONS
+        )
+
+
 @pytest.mark.parametrize('split', ['val', 'test'])
 @pytest.mark.parametrize('part', ['dataloader', 'cfg', 'evaluator'])
 def test_an_evaluation_in_part_is_refused(split: str, part: str) -> None:
     name = f'{split}_{part}'
     with pytest.raises(ValueError, match=f'{name} is not set, but {split}_'):
-        preflight.check_sections(config(**{name: None}), SECTIONS)
+        preflight.check_together(config(**{name: None}))
 
 
 def test_no_evaluation_and_what_is_built_already_pass() -> None:
     parts = [f'val_{part}' for part in ('dataloader', 'cfg', 'evaluator')]
-    preflight.check_sections(config(**dict.fromkeys(parts)), SECTIONS)
-    preflight.check_sections(config(val_evaluator=Evaluator([])), SECTIONS)
+    for cfg in (
+        config(**dict.fromkeys(parts)),
+        config(val_evaluator=Evaluator([])),
+    ):
+        preflight.check_sections(cfg, SECTIONS)
+        preflight.check_together(cfg)
 
 
 def test_what_to_load_is_a_path() -> None:

@@ -269,6 +269,14 @@ def test_arms_of_a_seed_see_the_data_in_the_same_order(
             {'arms.doubled.cfg_options': {'test_cfg': None}},
             'arms.doubled .*does not set test_cfg',
         ),
+        (
+            {'arms.doubled.cfg_options': {'default_hooks': 5}},
+            'arms.doubled .*default_hooks must be a dict, got 5',
+        ),
+        (
+            {'arms.doubled.cfg_options': {'optim_wrapper.optimizer.lr': 'x'}},
+            'arms.doubled .*optim_wrapper: ',
+        ),
         ({'metric': 'accuracy/top_1'}, "`metric`='accuracy/top_1'"),
     ],
 )
@@ -287,6 +295,10 @@ def test_what_is_not_tested_needs_no_test_set(plan: SimpleNamespace) -> None:
         plan_arms(campaign)
     planned = plan_arms(campaign, tested=False)
     assert planned['soft'].cost == plan.arms['soft'].cost
+    campaign = read_campaign(plan.source, {'cfg_options': {'test_cfg': None}})
+    assert (
+        plan_arms(campaign, tested=False)['soft'].cost == planned['soft'].cost
+    )
 
 
 def record(cell: Cell, status: str = 'finished') -> dict[str, Any]:

@@ -27,7 +27,7 @@ from .model_keys import accepted_keys, check_model_keys, walk_model
 from .optimizing import check_optimizing
 from .resuming import forget_missing_inputs
 from .schedule import schedule_warning
-from .sections import check_sections
+from .sections import check_sections, check_together
 from .side_effects import no_side_effects
 from .trial import check_image, told_by_layer
 
@@ -48,6 +48,7 @@ __all__ = [
     'check_model_keys',
     'check_optimizing',
     'check_sections',
+    'check_together',
     'check_topk',
     'check_weights',
     'forget_missing_inputs',
@@ -77,9 +78,8 @@ def check_config(
         The model, on the CPU.
 
     Raises:
-        ValueError: If a key or a value inside ``model`` is wrong, a type or
-            a count beside it, a checkpoint does not fit, or a metric needs
-            more classes.
+        ValueError: If a key or a value inside ``model`` is wrong, or beside
+            it, a checkpoint does not fit, or a metric needs more classes.
         TypeError: If a value inside ``model`` has the wrong type.
         FileNotFoundError: If data or a checkpoint is not there.
     """

@@ -1,5 +1,5 @@
 # Copyright (c) reducenet_mm contributors. Licensed under Apache-2.0.
-"""Check what stands beside ``model``: types, keys, lengths, seeds.
+"""Check what stands beside ``model``: types, keys, parts, and seeds.
 
 MMEngine builds these one after the other, when the work dir is there, and
 says of some no more than that ``None`` cannot be called.
@@ -8,8 +8,7 @@ says of some no more than that ``None`` cannot be called.
 from __future__ import annotations
 
 import copy
-import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -22,29 +21,28 @@ from mmengine.dataset import (
 )
 from mmengine.registry import (
     DATA_SAMPLERS,
-    LOOPS,
-    OPTIM_WRAPPER_CONSTRUCTORS,
     OPTIM_WRAPPERS,
     OPTIMIZERS,
     PARAM_SCHEDULERS,
     TRANSFORMS,
+    VISBACKENDS,
     DefaultScope,
 )
-from mmengine.runner import Runner
 from mmpretrain.datasets import KFoldDataset, RepeatAugSampler
 from torch.utils.data import DataLoader
 
 from reducenet_mm.datasets import SeedSample
-from reducenet_mm.plain_numbers import checked_int, is_number
+from reducenet_mm.plain_numbers import checked_int
 
-from ..optimizers.trainable import (
-    ROLES_KEY,
-    TrainableOptimWrapperConstructor,
-    check_paramwise_keys,
+from ..toolbox import default_scope, is_known
+from .build import CONFIG_ERRORS, with_key
+from .entries import (
+    Entry,
+    as_settings,
+    iter_datasets,
+    iter_entries,
+    iter_steps,
 )
-from ..toolbox import TOOLBOXES, default_scope
-from .build import with_key
-from .entries import Entry, datasets, entries, settings, steps
 from .model_keys import (
     Node,
     accepted_keys,
@@ -52,6 +50,8 @@ from .model_keys import (
     resolve,
     unknown_type,
 )
+from .optimizing import check_constructor, constructor_of
+from .run_settings import check_length, check_run_settings
 
 _OF_PLAIN_INDICES = (DefaultSampler, InfiniteSampler, RepeatAugSampler)
 _COMPUTES_INDICES = (
@@ -61,10 +61,10 @@ _COMPUTES_INDICES = (
     RepeatDataset,
 )
 
-_TAKEN_BY_RUNNER = {
-    LOOPS.name: {'by_epoch'},
+_TAKEN_BY_BUILDERS = {
     OPTIM_WRAPPERS.name: {'constructor', 'paramwise_cfg'},
     PARAM_SCHEDULERS.name: {'convert_to_iter_based', 'epoch_length'},
+    VISBACKENDS.name: {'name'},
 }
 """Root registry -> keys that are used before the constructor's call."""
 
@@ -80,32 +80,36 @@ def check_beside_model(cfg: Config, loaders: Sequence[str]) -> None:
             optimizes is checked beside ``train_dataloader`` only.
 
     Raises:
-        ValueError: If a ``type`` is not registered, a key is not known, a
-            transform cannot be built, a batch or a training has no length,
-            ``SeedSample`` will not be told any seeds, or ``paramwise_cfg``
-            would have no effect.
+        ValueError: If a ``type`` is missing or not registered, a key is not
+            known, a transform cannot be built, a batch or a training has no
+            length, ``SeedSample`` will not be told any seeds, or
+            ``paramwise_cfg`` would have no effect.
         TypeError: If a setting of a transform has the wrong type.
     """
-    for entry in entries(cfg, loaders):
-        kind = entry.value.get('type')
-        if isinstance(kind, str) and entry.target is None:
-            raise ValueError(
-                unknown_type(entry.key, kind, entry.scope, entry.root)
-            )
+    for entry in iter_entries(cfg, loaders):
+        if entry.target is None:
+            raise ValueError(_no_type(entry))
         _check_keys(cfg, entry)
-        if entry.root is TRANSFORMS and _is_known(entry.target):
+        if entry.root is TRANSFORMS and is_known(entry.target):
             _check_built(entry)
-    _check_arguments(cfg, 'randomness', Runner.set_randomness)
-    _check_log_level(cfg.get('log_level', 'INFO'))
     for field in loaders:
-        _check_arguments(cfg, field, DataLoader, _TAKEN_OF_LOADERS)
-        loader = settings(cfg.get(field))
-        if loader.get('batch_size') is not None:
-            checked_int(f'{field}.batch_size', loader['batch_size'], 1)
+        _check_loader(cfg, field)
         _check_seeds(cfg, field)
     if 'train_dataloader' in loaders:
-        _check_lengths(cfg)
-        _check_paramwise(cfg)
+        check_constructor(cfg)
+        check_length(cfg)
+    if loaders:
+        check_run_settings(cfg)
+
+
+def _no_type(entry: Entry) -> str:
+    """Say that an entry's ``type`` is not there, or means nothing."""
+    if 'type' in entry.cfg:
+        return unknown_type(
+            f'{entry.key}.type', entry.cfg['type'], entry.scope, entry.root
+        )
+    other = ' or `by_epoch`' if entry.key == 'train_cfg' else ''
+    return f'{entry.key}={dict(entry.cfg)} has no `type`{other}. Set it.'
 
 
 def _check_keys(cfg: Config, entry: Entry) -> None:
@@ -113,111 +117,59 @@ def _check_keys(cfg: Config, entry: Entry) -> None:
 
     What a constructor of one's own for optimizers reads is not known.
     """
-    target = entry.target
-    known = None if target is None else accepted_keys(target)
-    if known is None:
+    known = None if entry.target is None else accepted_keys(entry.target)
+    own = entry.root in (OPTIMIZERS, OPTIM_WRAPPERS) and not is_known(
+        constructor_of(cfg)
+    )
+    if known is None or own:
         return
-    if entry.root in (OPTIMIZERS, OPTIM_WRAPPERS):
-        constructor, _ = _constructor(cfg)
-        if not _is_known(constructor):
-            return
-    taken = _TAKEN_BY_RUNNER.get(entry.root.name, set())
-    if 'type' in entry.value:
-        taken = taken - {'by_epoch'}
-    check_keys(entry.node, known | taken)
+    if entry.key == 'train_cfg' and 'by_epoch' in entry.cfg:
+        if 'type' in entry.cfg and 'by_epoch' not in known:
+            raise ValueError(
+                f'train_cfg has both type={entry.cfg["type"]!r} and by_epoch='
+                f'{entry.cfg["by_epoch"]}, and MMEngine takes one of them. '
+                'Leave by_epoch out.'
+            )
+        known = known | {'by_epoch'}
+    check_keys(entry, known | _TAKEN_BY_BUILDERS.get(entry.root.name, set()))
 
 
 def _check_built(entry: Entry) -> None:
     """Build it, of which the Runner builds one more."""
     with DefaultScope.overwrite_default_scope(entry.scope):
         try:
-            entry.root.build(copy.deepcopy(dict(entry.value)))
-        except (AssertionError, KeyError, TypeError, ValueError) as error:
+            entry.root.build(copy.deepcopy(dict(entry.cfg)))
+        except CONFIG_ERRORS as error:
             raise with_key(error, entry.key) from error
 
 
-def _check_arguments(
-    cfg: Config,
-    key: str,
-    target: Any,
-    taken: set[str] = frozenset(),  # type: ignore[assignment]
-) -> None:
-    """Refuse keys that ``target``, which needs no ``type``, does not take."""
-    known = accepted_keys(target)
+def _check_loader(cfg: Config, field: str) -> None:
+    """Refuse a dataloader without its parts, or with others."""
+    loader = cfg.get(field)
+    if not isinstance(loader, Mapping):
+        return
+    for name in ('dataset', 'sampler'):
+        if name not in loader:
+            raise ValueError(f'{field} has no {name!r}. Set {field}.{name}.')
+    known = accepted_keys(DataLoader)
     if known is not None:
-        node = Node(key, settings(cfg.get(key)), default_scope(cfg), target)
-        check_keys(node, (known | taken) - {'self'})
-
-
-def _check_log_level(level: Any) -> None:
-    known = isinstance(level, str) and logging.getLevelName(level)
-    if not isinstance(known or level, int):
-        raise ValueError(
-            f'log_level={level!r} is no level of logging. Set it to one of '
-            'CRITICAL, ERROR, WARNING, INFO, DEBUG.'
-        )
-
-
-def _check_lengths(cfg: Config) -> None:
-    """Refuse what MMEngine cannot count up to; it takes floats, as 1e9."""
-    loop = settings(cfg.get('train_cfg'))
-    for name in ('max_epochs', 'max_iters'):
-        value = loop.get(name)
-        if value is None:
-            continue
-        whole = isinstance(value, float) and value.is_integer()
-        checked_int(f'train_cfg.{name}', int(value) if whole else value, 1)
-    value = loop.get('val_interval')
-    if is_number(value) and value == 0 and cfg.get('val_cfg') is not None:
-        raise ValueError(
-            'train_cfg.val_interval=0: validation cannot come every 0 '
-            'epochs. Set it to 1 or more, or val_cfg, val_dataloader and '
-            'val_evaluator to None for a training without validation.'
-        )
-
-
-def _check_paramwise(cfg: Config) -> None:
-    """Refuse learning rates by role that no constructor would read.
-
-    One from neither here nor a toolbox may read keys of its own.
-    """
-    wrapper = settings(cfg.get('optim_wrapper'))
-    paramwise = settings(wrapper.get('paramwise_cfg'))
-    kind, name = _constructor(cfg)
-    if kind is TrainableOptimWrapperConstructor:
-        check_paramwise_keys(paramwise)
-    elif 'roles' in paramwise and _is_known(kind):
-        raise ValueError(
-            f'{ROLES_KEY}={paramwise["roles"]!r} has no effect with '
-            f'optim_wrapper.constructor={name!r}. Set '
-            "optim_wrapper.constructor='TrainableOptimWrapperConstructor', "
-            'or leave roles out.'
-        )
-
-
-def _constructor(cfg: Config) -> tuple[Any, Any]:
-    """Return what will build the optimizer wrapper, and its name."""
-    wrapper = settings(cfg.get('optim_wrapper'))
-    name = wrapper.get('constructor', 'DefaultOptimWrapperConstructor')
-    scope = wrapper.get('_scope_', default_scope(cfg))
-    return resolve(name, scope, (OPTIM_WRAPPER_CONSTRUCTORS,)), name
-
-
-def _is_known(kind: Any) -> bool:
-    """Whether a class is of a toolbox, or from here."""
-    package = getattr(kind, '__module__', '').partition('.')[0]
-    return package in (*TOOLBOXES, __name__.partition('.')[0])
+        node = Node(field, loader, default_scope(cfg), DataLoader)
+        check_keys(node, known | _TAKEN_OF_LOADERS)
+    if loader.get('batch_size') is not None:
+        checked_int(f'{field}.batch_size', loader['batch_size'], 1)
 
 
 def _check_seeds(cfg: Config, field: str) -> None:
     """Refuse ``SeedSample`` where no seeds reach it."""
-    sampler = settings(settings(cfg.get(field)).get('sampler')).get('type')
+    sampler = as_settings(as_settings(cfg.get(field)).get('sampler')).get(
+        'type'
+    )
     kind = resolve(sampler, default_scope(cfg), (DATA_SAMPLERS,))
     wrapper: Entry | None = None
-    for dataset in datasets(cfg, field):
+    for dataset in iter_datasets(cfg, field):
         if dataset.target in _COMPUTES_INDICES:
             wrapper = wrapper or dataset
-        for step in steps(dataset):
+        for step in iter_steps(dataset):
             if step.target is SeedSample and (
                 kind in _OF_PLAIN_INDICES or wrapper is not None
             ):
@@ -231,13 +183,13 @@ def _no_seeds(
     reason = f'{field}.sampler.type={sampler!r} does not hand them on'
     advice = f"Set {field}.sampler.type='SeededSampler', or leave"
     if wrapper is not None:
-        kind = wrapper.value['type']
+        kind = wrapper.cfg['type']
         reason = f'{wrapper.key}.type={kind!r} computes indices of its own'
         advice = 'Leave the wrapper out, or else'
     if field != 'train_dataloader':
         advice = 'Leave'
     return (
-        f'{step.key}.type={step.value["type"]!r} needs to know seed and '
+        f'{step.key}.type={step.cfg["type"]!r} needs to know seed and '
         f'epoch, and {reason}. {advice} SeedSample out, which only what '
         'trains reproducibly needs.'
     )

@@ -18,7 +18,8 @@ from reducenet_mm.models.roles import REGEX
 
 from .model_keys import Node, unknown_type
 
-_CONFIG_ERRORS = (
+CONFIG_ERRORS = (
+    ArithmeticError,
     AssertionError,
     ImportError,
     KeyError,
@@ -54,12 +55,12 @@ def build_model(
     with DefaultScope.overwrite_default_scope(scope):
         try:
             model = MODELS.build(model_cfg)
-        except _CONFIG_ERRORS as error:
+        except CONFIG_ERRORS as error:
             raise _explain_build(error, nodes, cfg.model) from error
         if init_weights and hasattr(model, 'init_weights'):
             try:
                 model.init_weights()
-            except _CONFIG_ERRORS as error:
+            except CONFIG_ERRORS as error:
                 key = _repeated_key(error, cfg.model)
                 raise with_key(error, key) from error
     return model
@@ -73,7 +74,9 @@ def _explain_build(
         named = (f'{node.cfg["type"]} is not', 'find None in registry')
         if node.target is None and any(text in str(error) for text in named):
             return ValueError(
-                unknown_type(node.key, node.cfg['type'], node.scope, MODELS)
+                unknown_type(
+                    f'{node.key}.type', node.cfg['type'], node.scope, MODELS
+                )
             )
     key = _failing_key(error, nodes)
     return with_key(error, key or _repeated_key(error, model_cfg))

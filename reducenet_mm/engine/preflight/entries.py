@@ -8,7 +8,8 @@ what is built for several optimizers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
@@ -20,7 +21,6 @@ from mmengine.registry import (
     LOG_PROCESSORS,
     LOOPS,
     METRICS,
-    OPTIM_WRAPPER_CONSTRUCTORS,
     OPTIM_WRAPPERS,
     OPTIMIZERS,
     PARAM_SCHEDULERS,
@@ -42,58 +42,82 @@ from ..toolbox import default_scope
 from .model_keys import Node, resolve
 
 
-class Entry(NamedTuple):
+@dataclass(frozen=True)
+class Entry(Node):
     """A dict outside ``model`` that something is built from.
 
+    Its scope is in force for what is inside, too.
+
     Attributes:
-        key: Where it stands.
-        value: The dict.
-        root: Of the registry that knows its ``type``.
-        scope: In force for it and what is inside.
-        default: What is built if it has no ``type``, ``None`` if nothing.
+        root: Root registry of the one that knows its ``type``.
     """
 
-    key: str
-    value: Mapping[str, Any]
     root: Registry
-    scope: str
-    default: type | None = None
-
-    @property
-    def target(self) -> Any:
-        """What its ``type`` means, ``None`` if nothing."""
-        kind = self.value.get('type', self.default)
-        return resolve(kind, self.scope, (self.root,))
-
-    @property
-    def node(self) -> Node:
-        """It, as the checks of keys have it."""
-        return Node(self.key, self.value, self.scope, self.target)
 
 
-def entries(cfg: Config, loaders: Sequence[str]) -> Iterator[Entry]:
+def iter_entries(cfg: Config, loaders: Sequence[str]) -> Iterator[Entry]:
     """Yield what a run will build, each before what is inside it.
 
     Args:
         cfg: The full config.
         loaders: Top-level keys of the dataloaders that it will use. What
             optimizes is yielded beside ``train_dataloader`` only.
+
+    Raises:
+        ValueError: If something is neither a dict nor built already.
     """
     scope = default_scope(cfg)
     for field in loaders:
-        for dataset in datasets(cfg, field):
+        for dataset in iter_datasets(cfg, field):
             yield dataset
-            yield from steps(dataset)
-        loader = settings(cfg.get(field))
+            yield from iter_steps(dataset)
+        loader = as_settings(cfg.get(field))
         for name in ('sampler', 'batch_sampler'):
             key = f'{field}.{name}'
             yield from _each(loader.get(name), key, DATA_SAMPLERS, scope)
         yield from _evaluating(cfg, field, scope)
         key = field.replace('_dataloader', '_cfg')
-        loop = _default_loop(field, settings(cfg.get(key)))
+        loop = _default_loop(field, as_settings(cfg.get(key)))
         yield from _each(cfg.get(key), key, LOOPS, scope, loop)
     if 'train_dataloader' in loaders:
-        yield from optimizing(cfg)
+        yield from iter_optimizing(cfg)
+    if loaders:  # then there will be a Runner
+        yield from _logging(cfg, scope)
+
+
+def iter_optimizing(cfg: Config) -> Iterator[Entry]:
+    """Yield what a training optimizes with, wrapper before optimizer."""
+    scope = default_scope(cfg)
+    key = 'optim_wrapper'
+    wrapper = as_settings(cfg.get(key))
+    if {'type', 'optimizer', 'constructor'} & set(wrapper):  # or several
+        for one in _each(wrapper, key, OPTIM_WRAPPERS, scope, OptimWrapper):
+            yield one
+            yield from _inside(one, 'optimizer', OPTIMIZERS)
+    key = 'param_scheduler'
+    found = cfg.get(key)
+    if 'type' in as_settings(found) or not isinstance(found, Mapping):
+        yield from _each(found, key, PARAM_SCHEDULERS, scope)
+
+
+def iter_datasets(cfg: Config, field: str) -> Iterator[Entry]:
+    """Yield the data sets of a loader, each before those that it wraps."""
+    found = as_settings(cfg.get(field)).get('dataset')
+    key = f'{field}.dataset'
+    yield from _wrapping(_each(found, key, DATASETS, default_scope(cfg)))
+
+
+def iter_steps(dataset: Entry) -> Iterator[Entry]:
+    """Yield the transforms of a data set."""
+    return _inside(dataset, 'pipeline', TRANSFORMS)
+
+
+def as_settings(value: Any) -> Mapping[str, Any]:
+    """Return a dict of settings, an empty one for what is built already."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _logging(cfg: Config, scope: str) -> Iterator[Entry]:
     key = 'log_processor'
     yield from _each(cfg.get(key), key, LOG_PROCESSORS, scope, LogProcessor)
     key = 'visualizer'
@@ -103,48 +127,9 @@ def entries(cfg: Config, loaders: Sequence[str]) -> Iterator[Entry]:
         yield from _inside(visualizer, 'vis_backends', VISBACKENDS)
 
 
-def optimizing(cfg: Config) -> Iterator[Entry]:
-    """Yield what a training optimizes with, wrapper before optimizer."""
-    scope = default_scope(cfg)
-    key = 'optim_wrapper'
-    wrappers = _each(cfg.get(key), key, OPTIM_WRAPPERS, scope, OptimWrapper)
-    for wrapper in wrappers:
-        if not {'type', 'optimizer', 'constructor'} & set(wrapper.value):
-            continue  # one of several
-        yield wrapper
-        yield from _inside(wrapper, 'optimizer', OPTIMIZERS)
-        if 'constructor' in wrapper.value:
-            constructor = dict(type=wrapper.value['constructor'])
-            yield Entry(
-                f'{key}.constructor',
-                constructor,
-                OPTIM_WRAPPER_CONSTRUCTORS,
-                wrapper.scope,
-            )
-    key = 'param_scheduler'
-    yield from _each(cfg.get(key), key, PARAM_SCHEDULERS, scope)
-
-
-def datasets(cfg: Config, field: str) -> Iterator[Entry]:
-    """Yield the data sets of a loader, each before those that it wraps."""
-    found = settings(cfg.get(field)).get('dataset')
-    key = f'{field}.dataset'
-    yield from _wrapping(_each(found, key, DATASETS, default_scope(cfg)))
-
-
-def steps(dataset: Entry) -> Iterator[Entry]:
-    """Yield the transforms of a data set."""
-    return _inside(dataset, 'pipeline', TRANSFORMS)
-
-
-def settings(value: Any) -> Mapping[str, Any]:
-    """Return a dict of settings, an empty one for what is built already."""
-    return value if isinstance(value, Mapping) else {}
-
-
 def _evaluating(cfg: Config, field: str, scope: str) -> Iterator[Entry]:
     key = field.replace('_dataloader', '_evaluator')
-    if 'metrics' not in settings(cfg.get(key)):
+    if 'metrics' not in as_settings(cfg.get(key)):
         yield from _each(cfg.get(key), key, METRICS, scope)
         return
     for evaluator in _each(cfg[key], key, EVALUATOR, scope, Evaluator):
@@ -164,11 +149,14 @@ def _wrapping(found: Iterator[Entry]) -> Iterator[Entry]:
     for dataset in found:
         yield dataset
         for name in ('dataset', 'datasets'):
-            yield from _wrapping(_inside(dataset, name, DATASETS))
+            value = dataset.cfg.get(name)
+            many = value if isinstance(value, (list, tuple)) else [value]
+            if not any(isinstance(one, str) for one in many):  # a name
+                yield from _wrapping(_inside(dataset, name, DATASETS))
 
 
 def _inside(entry: Entry, name: str, root: Registry) -> Iterator[Entry]:
-    value = entry.value.get(name)
+    value = entry.cfg.get(name)
     return _each(value, f'{entry.key}.{name}', root, entry.scope)
 
 
@@ -179,10 +167,26 @@ def _each(
     scope: str,
     default: type | None = None,
 ) -> Iterator[Entry]:
-    """Yield a dict, or those in a list."""
+    """Yield a dict, or those in a list, with what their types mean.
+
+    Args:
+        value: What stands at ``key``; what is built already is passed over.
+        key: Where it stands.
+        root: Of the registry that knows a ``type``.
+        scope: In force there.
+        default: What is built without a ``type``, if anything.
+
+    Raises:
+        ValueError: If it can be neither.
+    """
     many = isinstance(value, (list, tuple))
     for index, one in enumerate(value if many else [value]):
+        where = f'{key}.{index}' if many else key
+        if isinstance(one, (str, bytes, bool, int, float)):
+            raise ValueError(
+                f'{where} must be a dict of settings with `type`, got {one!r}.'
+            )
         if isinstance(one, Mapping):
-            where = f'{key}.{index}' if many else key
             inner = one.get('_scope_', scope)
-            yield Entry(where, one, root, inner, default)
+            target = resolve(one.get('type', default), inner, (root,))
+            yield Entry(where, one, inner, target, root)

@@ -10,17 +10,18 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
-from mmengine.registry import HOOKS, RUNNERS, DefaultScope
+from mmengine.registry import HOOKS, DefaultScope
 from mmengine.runner import Runner
 from torch import nn
 
 from ..toolbox import default_scope
-from .build import with_key
+from .build import CONFIG_ERRORS, with_key
 from .model_keys import (
     Node,
     accepted_keys,
     check_keys,
     resolve,
+    runner_class,
     unknown_type,
 )
 
@@ -108,9 +109,7 @@ def _saved_beyond(cfg: Config) -> set[str] | None:
 
     That is nothing with MMEngine's own Runners; ``None`` if it is anything.
     """
-    kinds = (RUNNERS,)
-    runner: Any = resolve(cfg.get('runner_type'), default_scope(cfg), kinds)
-    taken = accepted_keys((runner or Runner).save_checkpoint)
+    taken = accepted_keys(runner_class(cfg).save_checkpoint)
     given = accepted_keys(Runner.save_checkpoint)
     return None if taken is None or given is None else taken - given
 
@@ -125,12 +124,16 @@ def _entries(cfg: Config) -> Iterator[tuple[str, Any]]:
 
 
 def _class_of(entry: Any, key: str, scope: str) -> Any:
+    if isinstance(entry, (str, bool, int, float)):
+        raise ValueError(
+            f'{key} must be a dict of settings with `type`, got {entry!r}.'
+        )
     if not isinstance(entry, Mapping):
         return type(entry)
     kind, scope = entry.get('type'), entry.get('_scope_', scope)
     found = resolve(kind, scope, (HOOKS,))
     if found is None:
-        raise ValueError(unknown_type(key, kind, scope, HOOKS))
+        raise ValueError(unknown_type(f'{key}.type', kind, scope, HOOKS))
     return found
 
 
@@ -153,5 +156,5 @@ def build_hook(entry: Any, key: str, scope: str) -> Any:
     try:
         with DefaultScope.overwrite_default_scope(scope):
             return HOOKS.build(settings)
-    except (AssertionError, KeyError, TypeError, ValueError) as error:
+    except CONFIG_ERRORS as error:
         raise with_key(error, key) from error

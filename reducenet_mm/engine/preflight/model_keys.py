@@ -14,15 +14,19 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import (
     MODELS,
+    RUNNERS,
     TASK_UTILS,
     WEIGHT_INITIALIZERS,
     Registry,
 )
+from mmengine.runner import Runner
 from mmpretrain.registry import BATCH_AUGMENTS
 from torch import nn
 
 from reducenet_mm.models.architecture import add_scope
 from reducenet_mm.spelling import did_you_mean
+
+from ..toolbox import default_scope
 
 _RESERVED = frozenset({'type', '_scope_', '_delete_'})
 
@@ -113,27 +117,37 @@ def resolve(
 def unknown_type(
     key: str, name: Any, scope: str | None, root: Registry
 ) -> str:
-    """Say that ``key.type=name`` means nothing, and what may be meant.
+    """Say that ``key=name`` means nothing, and what may be meant.
 
     Args:
-        key: Where the dict stands whose ``type`` it is.
-        name: Its ``type``.
+        key: Where the name stands, mostly a ``type``.
+        name: The name.
         scope: The scope that was searched, ``None`` for the current one.
         root: The root registry that was searched.
     """
     package = str(name).partition('.')[0]
     dotted = package.isidentifier() and package != name
     if dotted and importlib.util.find_spec(package) is None:
-        return f'{key}.type={name!r}: {package!r} is not installed.'
+        return f'{key}={name!r}: {package!r} is not installed.'
     with root.switch_scope_and_registry(scope) as registry:
         known = {*registry.module_dict, *root.module_dict}
     hint = did_you_mean(str(name), known)
     return (
-        f'{key}.type={name!r} is no registered {root.name}, in scope '
+        f'{key}={name!r} is no registered {root.name}, in scope '
         f'{scope!r}. {hint}If it is your own class, import its module with '
         "custom_imports; if another toolbox's, say which by `_scope_`. Some "
         'need another package, which may be missing.'
     )
+
+
+def runner_class(cfg: Config) -> Any:
+    """Return the class of the Runner of a config; unknown ones are MMEngine's.
+
+    Args:
+        cfg: The full config.
+    """
+    kind = resolve(cfg.get('runner_type'), default_scope(cfg), (RUNNERS,))
+    return kind or Runner
 
 
 def registered_name(

@@ -70,7 +70,7 @@ def scheduler_classes(cfg: Config) -> Iterator[tuple[str, Mapping, type]]:
     for index, entry in enumerate([found] if is_one else found):
         if not isinstance(entry, Mapping) or 'type' not in entry:
             continue
-        scope = cfg.get('default_scope')
+        scope = entry.get('_scope_', cfg.get('default_scope'))
         kind = resolve(entry['type'], scope, (PARAM_SCHEDULERS,))
         if isinstance(kind, type):
             key = 'param_scheduler' if is_one else f'param_scheduler.{index}'

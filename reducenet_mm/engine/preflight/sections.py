@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
 
 _DICTS = (
+    'auto_scale_lr',
     'data_preprocessor',
     'default_hooks',
     'env_cfg',
@@ -24,8 +25,10 @@ _DICTS = (
     'val_dataloader',
     'visualizer',
 )
-_LISTS = ('custom_hooks', 'param_scheduler', 'test_evaluator', 'val_evaluator')
-"""Sections that may be lists too."""
+_MAYBE_LISTS = ('param_scheduler', 'test_evaluator', 'val_evaluator')
+_LISTS = ('custom_hooks',)
+_NEVER_NONE = ('env_cfg', 'randomness')
+"""Sections whose default is another one."""
 
 
 def check_sections(cfg: Config, sections: Sequence[str]) -> None:
@@ -37,8 +40,7 @@ def check_sections(cfg: Config, sections: Sequence[str]) -> None:
 
     Raises:
         ValueError: If one of ``sections`` is not set, one is neither a dict
-            nor built already, validation or test are set in part, or
-            ``load_from`` is no path.
+            nor built already, or ``load_from`` is no path.
     """
     missing = [name for name in sections if cfg.get(name) is None]
     if missing:
@@ -46,10 +48,14 @@ def check_sections(cfg: Config, sections: Sequence[str]) -> None:
             f'the config {cfg.filename} does not set {", ".join(missing)}. '
             'Give it those keys, or inherit them from a file in _base_.'
         )
-    for name in (*_DICTS, *_LISTS):
-        _check_kind(name, cfg.get(name))
-    for split in ('val', 'test'):
-        _check_together(cfg, split)
+    for name in (*_DICTS, *_MAYBE_LISTS, *_LISTS):
+        if cfg.get(name) is not None:
+            _check_kind(name, cfg[name])
+        elif name in cfg and name in _NEVER_NONE:
+            raise ValueError(
+                f'{name}=None is not what MMEngine takes for its default. '
+                'Leave it out, or make it a dict.'
+            )
     path = cfg.get('load_from')
     if not isinstance(path, str | None):
         raise ValueError(
@@ -57,10 +63,30 @@ def check_sections(cfg: Config, sections: Sequence[str]) -> None:
         )
 
 
+def check_together(cfg: Config) -> None:
+    """Raise ``ValueError`` if validation or test is set in part.
+
+    To be called when all is set as it will be for the Runner, which refuses
+    it too, but when its work dir is made.
+    """
+    for split in ('val', 'test'):
+        parts = ('dataloader', 'cfg', 'evaluator')
+        names = [f'{split}_{part}' for part in parts]
+        unset = [name for name in names if cfg.get(name) is None]
+        if unset and unset != names:
+            given = ', '.join(name for name in names if name not in unset)
+            raise ValueError(
+                f'{", ".join(unset)} is not set, but {given} is. Set all '
+                f'three of {", ".join(names)}, or all to None.'
+            )
+
+
 def _check_kind(name: str, value: Any) -> None:
     wrong: tuple[type, ...] = (str, bytes, bool, int, float)
     what = 'a dict'
     if name in _LISTS:
+        wrong, what = (*wrong, Mapping), 'a list of dicts'
+    elif name in _MAYBE_LISTS:
         what = 'a dict or a list of dicts'
     else:
         wrong = (*wrong, list, tuple)
@@ -68,16 +94,4 @@ def _check_kind(name: str, value: Any) -> None:
         raise ValueError(
             f'{name} must be {what}, got {value!r}. Set what is inside, as '
             f'{name}.KEY=VALUE.'
-        )
-
-
-def _check_together(cfg: Config, split: str) -> None:
-    """Refuse what MMEngine's Runner does, but before its work dir is made."""
-    names = [f'{split}_{part}' for part in ('dataloader', 'cfg', 'evaluator')]
-    unset = [name for name in names if cfg.get(name) is None]
-    if unset and unset != names:
-        given = ', '.join(name for name in names if name not in unset)
-        raise ValueError(
-            f'{", ".join(unset)} is not set, but {given} is. Set all three '
-            f'of {", ".join(names)}, or all to None.'
         )

@@ -151,9 +151,9 @@ def _prepare(job: Job, say: Callable[[str], Any]) -> Config:
     cfg = planned_config(job)
     cfg.launcher = 'none'
     cfg.work_dir = str(job.folder)
-    preflight.check_sections(cfg, SECTIONS)
     if not job.test:
         cfg.update(dict.fromkeys(TEST_SECTIONS))
+    preflight.check_sections(cfg, SECTIONS)
     launch.set_loader_defaults(cfg, LOADERS)
     cfg.resume = True
     settle_training(cfg, LOADERS, say, search=True)
