@@ -234,6 +234,7 @@ def prepare(
         cfg.load_from = None
     if args.tta:
         apply_tta(cfg)
+        preflight.check_config(cfg, LOADERS, init_weights=False)
     return cfg, weights
 
 

@@ -137,6 +137,29 @@ def test_tta_averages_each_image_with_its_mirror_image(
     assert metrics['accuracy/top1'] == pytest.approx(percent(mean, labels))
 
 
+@pytest.mark.parametrize(
+    ('setting', 'message'),
+    [
+        ("tta_model = dict(type='AverageClsTTA')", 'AverageClsScoreTTA'),
+        ("tta_pipeline = [dict(type='PakInputs')]", 'PackInputs'),
+    ],
+)
+def test_what_is_wrong_of_tta_is_told_before_anything_is_written(
+    tmp_path, load_tool, config, teacher_run, capsys, setting, message
+):
+    path = tmp_path / 'wrong.py'
+    base = str(Path(config.teacher).resolve())
+    path.write_text(f'_base_ = {base!r}\n{setting}')
+    argv = [str(path), str(teacher_run / TEACHER), '--tta']
+    argv += ['--work-dir', str(tmp_path / 'run')]
+    with pytest.raises(SystemExit) as stopped:
+        load_tool('test').main([*argv, '--cfg-options', *config.teacher_model])
+    assert stopped.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert f"Did you mean '{message}'?" in last
+    assert not (tmp_path / 'run').exists()
+
+
 def test_tta_reaches_data_inside_wrappers(load_tool, config):
     apply_tta = load_tool('test').apply_tta
     inner = Config.fromfile(config.teacher).test_dataloader.dataset
