@@ -25,10 +25,10 @@ from reducenet_mm.datasets.wrapped import innermost
 from reducenet_mm.engine import launch, network_choice, preflight
 from reducenet_mm.engine.hooks.runner_facts import unwrapped_model
 from reducenet_mm.engine.toolbox import CLASSIFIERS, scope_of
+from reducenet_mm.engine.training import TEST_SECTIONS
 from reducenet_mm.files import check_file, check_folder, write_atomically
 
 LOADERS = ('test_dataloader',)
-SECTIONS = ('test_dataloader', 'test_cfg', 'test_evaluator')
 METRIC_SUFFIXES = ('.json', '.yaml', '.yml', '.pkl', '.pickle')
 PREDICTION_SUFFIXES = ('.pkl', '.pickle')
 
@@ -132,7 +132,7 @@ def show_predictions(cfg: Config, args: argparse.Namespace) -> None:
     """
     if args.show_dir is not None:
         check_folder(args.show_dir)
-    hook = cfg.get('default_hooks', {}).get('visualization')
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
     scope = scope_of(cfg)
     if hook is None:
         kind = dict(mmdet='Det', mmseg='Seg').get(scope, '')
@@ -204,6 +204,10 @@ def apply_tta(cfg: Config) -> None:
         flips = [dict(type='RandomFlip', prob=p) for p in (1.0, 0.0)]
         both = dict(type='TestTimeAug', transforms=[flips, [pack]])
         cfg.tta_pipeline = [*transforms, both]
+    if not isinstance(cfg.tta_model, Mapping):
+        raise ValueError(
+            f'tta_model must be a dict with `type`, got {cfg.tta_model!r}.'
+        )
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
     if 'pipeline' in wrapper:  # an exported split repeats it
         datasets.append(wrapper)
@@ -221,7 +225,7 @@ def prepare(
         file's as it stands.
     """
     cfg = launch.load_config(args)
-    preflight.check_sections(cfg, SECTIONS)
+    preflight.check_sections(cfg, TEST_SECTIONS)
     apply_args(cfg, args)
     preflight.check_together(cfg)
     model = preflight.check_config(cfg, LOADERS, init_weights=False)
@@ -234,7 +238,13 @@ def prepare(
         cfg.load_from = None
     if args.tta:
         apply_tta(cfg)
-        preflight.check_config(cfg, LOADERS, init_weights=False)
+        try:
+            preflight.check_config(cfg, LOADERS, init_weights=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                'with --tta, by which `model` is tta_model and the pipeline '
+                f'of the test is tta_pipeline: {error}'
+            ) from error
     return cfg, weights
 
 

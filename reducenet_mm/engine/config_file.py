@@ -79,7 +79,7 @@ def _check_spelling(cfg: Config, options: Mapping[str, Any]) -> None:
     known = {*cfg, *_SECTIONS}
     for key, value in options.items():
         section = key.partition('.')[0]
-        hint = section not in known and did_you_mean(section, known, 0.85)
+        hint = section not in known and did_you_mean(section, known, 0.9)
         if hint:
             raise ValueError(
                 f'--cfg-options {key}={value!r}: the config has no section '

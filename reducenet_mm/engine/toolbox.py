@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config
@@ -26,6 +27,7 @@ TOOLBOXES = (
 
 def is_known(kind: Any) -> bool:
     """Whether a class is of a toolbox, or from here."""
+    kind = getattr(kind, 'func', kind)  # of a partial, as torchvision's are
     package = getattr(kind, '__module__', '').partition('.')[0]
     return package in (*TOOLBOXES, __name__.partition('.')[0])
 
@@ -43,7 +45,8 @@ def scope_of(cfg: Config) -> str:
     New-style configs may have neither, but a class, whose toolbox it is.
     """
     model = cfg.get('model') or {}
-    model = model.get('architecture', model)
+    inner = model.get('architecture')
+    model = inner if isinstance(inner, Mapping) else model
     kind = model.get('type')
     if isinstance(kind, str) and kind.partition('.')[0] in TOOLBOXES:
         return kind.partition('.')[0]

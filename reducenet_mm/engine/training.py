@@ -22,6 +22,9 @@ from .checkpointing import keep_two_checkpoints, settle_resume
 SECTIONS = ('train_dataloader', 'train_cfg', 'optim_wrapper')
 """What a training config must have; see ``preflight.check_sections``."""
 
+TEST_SECTIONS = ('test_dataloader', 'test_cfg', 'test_evaluator')
+"""What a config must have for its network to be tested."""
+
 
 def settle_training(
     cfg: Config,

@@ -26,14 +26,11 @@ from reducenet_mm.engine.preflight import (
     no_side_effects,
 )
 from reducenet_mm.engine.preflight.hooks import hook_classes
-from reducenet_mm.engine.training import SECTIONS
+from reducenet_mm.engine.training import SECTIONS, TEST_SECTIONS
 
 from .cost import LOADERS
 from .processes import RunFailed
 from .records import content_hash
-
-TEST_SECTIONS = ('test_dataloader', 'test_cfg', 'test_evaluator')
-"""What a config must have for its network to be tested, top-level keys."""
 
 
 def check_keys(where: str, item: Mapping[str, Any], known: set[str]) -> None:

@@ -127,6 +127,6 @@ def test_a_typo_in_the_section_of_an_option_is_told(load):
             error.value
         )
         assert f"Did you mean '{hint}'?" in str(error.value)
-    options = {'own': 2, 'randomness.seed': 3, 'distill_cfg.a': 4}
+    options = {'own': 2, 'randomness.seed': 3, 'train_evaluator.a': 4}
     cfg = load(text, options)
-    assert (cfg.own, cfg.randomness.seed, cfg.distill_cfg.a) == (2, 3, 4)
+    assert (cfg.own, cfg.randomness.seed, cfg.train_evaluator.a) == (2, 3, 4)

@@ -15,7 +15,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.runner import Runner
 from torch.optim import SGD
 
-from reducenet_mm.datasets import SeededSampler
+from reducenet_mm.datasets import Digits, SeededSampler
 from reducenet_mm.engine import preflight
 from reducenet_mm.engine.optimizers import TrainableOptimWrapperConstructor
 
@@ -51,7 +51,7 @@ WRONG = {
     'optim_wrapper.constructor': ('Nope', 'optimizer wrapper constructor'),
     'train_cfg.max_epochs': (0, '>= 1, got 0'),
     'train_cfg.max_iters': (1.5, "mean 'max_epochs'"),
-    'train_cfg.val_interval': (0, 'cannot come every 0'),
+    'train_cfg.val_interval': (0, 'cannot come at intervals'),
     'log_level': ('LOUD', 'no level of logging'),
     'randomness.sed': (1, "mean 'seed'"),
     'train_dataloader.batchsize': (8, "mean 'batch_size'"),
@@ -67,6 +67,8 @@ WRONG = {
     'log_processor.windowsize': (1, "mean 'window_size'"),
     'visualizer.vis_backend': ([], "mean 'vis_backends'"),
     'train_dataloader.sampler.type': (5, 'no registered data sampler'),
+    'test_dataloader.sampler.type': ('', 'no registered data sampler'),
+    'test_cfg.type': ('random', 'no registered loop'),
     'val_cfg.by_epoch': (True, 'ValLoop takes'),
 }
 
@@ -117,8 +119,11 @@ def test_what_may_be_a_list_holds_dicts() -> None:
     ('section', 'value', 'message'),
     [
         ('val_evaluator', dict(topk=1), 'val_evaluator=.* has no `type`. Set'),
-        ('train_cfg', dict(max_epochs=3), 'has no `type` or `by_epoch`'),
+        ('train_cfg', dict(max_epochs=3), 'has no `type`. Set train_cfg.'),
         ('optim_wrapper', dict(type='OptimWrapper'), 'has no optimizer'),
+        ('optim_wrapper', dict(optimizer=None), 'has no optimizer'),
+        ('param_scheduler', dict(milestones=[1]), 'has no `type`. Set param'),
+        ('visualizer', dict(vis_backends=[]), 'has no `type`. Set visual'),
         ('randomness', dict(deterministic=True), 'has no seed. Set'),
         ('log_level', None, 'log_level=None is no level'),
     ],
@@ -214,6 +219,61 @@ def test_keys_that_the_runner_uses_itself_pass() -> None:
     cfg.train_cfg.type = 'IterBasedTrainLoop'
     with pytest.raises(ValueError, match='both type=.*Leave by_epoch out'):
         check(cfg)
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(pipeline='imagenet'),
+        dict(pipeline=dict(weak=[dict(type='PackInputs')])),
+        dict(datasets=dict(a=dict(type='Digits'))),
+        dict(dataset=dict(path='cifar10')),
+        dict(datasets=3),
+    ],
+)
+def test_arguments_of_ones_own_data_set_mean_what_they_like(
+    arguments: dict[str, Any],
+) -> None:
+    class Own(Digits):
+        def __init__(self, **kwargs: Any) -> None:
+            pass
+
+    cfg = config()
+    cfg.train_dataloader.dataset = dict(type=Own, **arguments)
+    check(cfg)
+    wrong = dict(type=Own, pipeline=[dict(type='PakInputs')])
+    cfg.train_dataloader.dataset = wrong
+    with pytest.raises(ValueError, match=r'pipeline\.0\.type=.PakInputs'):
+        check(cfg)
+
+
+def test_arguments_of_ones_own_evaluator_and_constructor_too() -> None:
+    class OwnEvaluator(Evaluator):
+        pass
+
+    class OwnConstructor(DefaultOptimWrapperConstructor):
+        pass
+
+    for metrics in (['acc'], dict(a=dict(b=1))):
+        cfg = config()
+        cfg.val_evaluator = dict(type=OwnEvaluator, metrics=metrics)
+        check(cfg)
+    for optimizer in ('SGD', dict(a=dict(lr=1), b=dict(lr=2))):
+        check(optimizing(constructor=OwnConstructor, optimizer=optimizer))
+
+
+def test_transforms_of_torchvision_are_tried_too() -> None:
+    cfg = config()
+    wrong = dict(type='torchvision/RandomCrop', sizes=3)
+    cfg.train_dataloader.dataset.pipeline[1] = wrong
+    with pytest.raises(TypeError, match=r'pipeline\.1: .*sizes'):
+        check(cfg)
+
+
+def test_schedulers_of_several_optimizers_pass() -> None:
+    cfg = config()
+    cfg.param_scheduler = dict(a=dict(type='LinearLR'), b=[dict(type='X')])
+    check(cfg)
 
 
 def test_a_constructor_of_ones_own_may_read_more_of_the_optimizer() -> None:

@@ -19,6 +19,7 @@ from mmpretrain.registry import MODELS
 from torch import nn
 
 from reducenet_mm.engine import preflight
+from reducenet_mm.engine.preflight import optimizing
 
 DIGITS = Path(__file__).parents[2] / 'configs/reducenet/digits'
 OPTIMIZER = dict(type='SGD', lr=0.1)
@@ -40,6 +41,11 @@ WRONG = [
     ('optim_wrapper.clip_grad', 5, 'optim_wrapper: .*clip_grad'),
     ('optim_wrapper.accumulative_counts', 0, 'optim_wrapper: .*accumulat'),
     ('optim_wrapper.paramwise_cfg', [1], 'optim_wrapper: .*paramwise_cfg'),
+    (
+        'optim_wrapper.paramwise_cfg',
+        dict(custom_keys={'0': 0.1}),
+        "optim_wrapper: 'float' object has no attribute 'get'",
+    ),
     ('param_scheduler.begin', 9999, 'param_scheduler: .*begin=9999'),
     ('param_scheduler.eta_min', 1, 'param_scheduler: .*eta_min'),
 ]
@@ -103,17 +109,31 @@ class Several(DefaultOptimWrapperConstructor):
 @pytest.mark.parametrize(
     'wrapper',
     [
-        dict(a=OPTIMIZER, constructor=Several),
+        dict(a=OPTIMIZER, b=OPTIMIZER, constructor=Several),
         dict(type='OptimWrapper', optimizer=OPTIMIZER, constructor=Several),
         dict(optimizer=dict(type=ZeroRedundancyOptimizer, lr='wrong')),
         dict(type=OptimWrapperDict, optimizer=dict(type='SGD', lr='wrong')),
-        dict(type='AmpOptimWrapper', optimizer=dict(type='SGD', lr='wrong')),
     ],
 )
 def test_what_only_the_runner_can_build_is_passed_over(wrapper: Any) -> None:
     cfg = config()
     cfg.optim_wrapper = wrapper
     preflight.check_optimizing(cfg, model())
+
+
+@pytest.mark.parametrize('device', ['cpu', 'cuda'])
+def test_mixed_precision_is_tried_where_it_can_be(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optimizing, 'get_device', lambda: device)
+    cfg = config()
+    wrong = dict(type='SGD', lr='wrong')
+    cfg.optim_wrapper = dict(type='AmpOptimWrapper', optimizer=wrong)
+    if device == 'cpu':
+        preflight.check_optimizing(cfg, model())
+    else:
+        with pytest.raises(TypeError, match='^optim_wrapper: '):
+            preflight.check_optimizing(cfg, model())
 
 
 def test_a_runner_with_a_strategy_is_passed_over() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
+from mmengine.hooks import IterTimerHook
 
 from reducenet_mm.engine import preflight
 
@@ -68,6 +69,35 @@ def test_hooks_of_ones_own_are_a_list() -> None:
         preflight.check_sections(
             config(custom_hooks=dict(type='EMAHook')), SECTIONS
         )
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(default_hooks=dict(checkpoint=5)), r'default_hooks\.checkpoint'),
+        (dict(default_hooks=dict(logger=[1])), r'default_hooks\.logger'),
+        (dict(default_hooks=dict(mine=None)), r'default_hooks\.mine'),
+        (dict(custom_hooks=['EMAHook']), r'custom_hooks\.0'),
+    ],
+)
+def test_a_hook_is_a_dict(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f'^{message} must be a dict'):
+        preflight.check_sections(config(**options), SECTIONS)
+
+
+def test_hooks_may_be_built_already_or_left_out() -> None:
+    left_out = dict(logger=None, timer=IterTimerHook())
+    cfg = config(default_hooks=left_out, custom_hooks=[IterTimerHook()])
+    preflight.check_sections(cfg, SECTIONS)
+
+
+def test_a_training_in_part_is_refused() -> None:
+    with pytest.raises(ValueError, match='train_dataloader is not set, but'):
+        preflight.check_together(config(train_dataloader=None))
+    none = dict.fromkeys(SECTIONS)
+    with pytest.raises(ValueError, match='param_scheduler is set, but optim'):
+        preflight.check_together(config(**none))
+    preflight.check_together(config(**none, param_scheduler=None))
 
 
 @pytest.mark.parametrize('split', ['val', 'test'])

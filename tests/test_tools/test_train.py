@@ -268,7 +268,8 @@ def test_a_usage_error_is_one_line_and_status_2(tmp_path, process, config):
         ('train_dataloder.batch_size=5', "mean 'train_dataloader'"),
         ('load_from=5', 'load_from must be the path'),
         ('auto_scale_lr=True', 'auto_scale_lr must be a dict, got True'),
-        ('default_hooks.logger=5', 'default_hooks.logger must be a dict'),
+        ('default_hooks.checkpoint=5', 'default_hooks.checkpoint must be a'),
+        ('model.architecture=5', 'model: architecture should be a'),
         (
             'auto_scale_lr.enable=True auto_scale_lr.base_batch_size=0',
             '`auto_scale_lr.base_batch_size` must be an integer >= 1',

@@ -39,6 +39,7 @@ from .build import CONFIG_ERRORS, with_key
 from .entries import (
     Entry,
     as_settings,
+    constructor_of,
     iter_datasets,
     iter_entries,
     iter_steps,
@@ -47,10 +48,10 @@ from .model_keys import (
     Node,
     accepted_keys,
     check_keys,
+    no_such_type,
     resolve,
-    unknown_type,
 )
-from .optimizing import check_constructor, constructor_of
+from .optimizing import check_constructor
 from .run_settings import check_length, check_run_settings
 
 _OF_PLAIN_INDICES = (DefaultSampler, InfiniteSampler, RepeatAugSampler)
@@ -61,7 +62,7 @@ _COMPUTES_INDICES = (
     RepeatDataset,
 )
 
-_TAKEN_BY_BUILDERS = {
+_TAKEN_FIRST = {
     OPTIM_WRAPPERS.name: {'constructor', 'paramwise_cfg'},
     PARAM_SCHEDULERS.name: {'convert_to_iter_based', 'epoch_length'},
     VISBACKENDS.name: {'name'},
@@ -72,7 +73,7 @@ _TAKEN_OF_LOADERS = {'disable_subprocess_warning', 'num_batch_per_epoch'}
 
 
 def check_beside_model(cfg: Config, loaders: Sequence[str]) -> None:
-    """Check dataloaders, their loops and metrics, and what optimizes.
+    """Check dataloaders, their loops and metrics, what optimizes and logs.
 
     Args:
         cfg: The full config; it is not changed.
@@ -88,7 +89,9 @@ def check_beside_model(cfg: Config, loaders: Sequence[str]) -> None:
     """
     for entry in iter_entries(cfg, loaders):
         if entry.target is None:
-            raise ValueError(_no_type(entry))
+            raise ValueError(
+                no_such_type(entry.key, entry.cfg, entry.scope, entry.root)
+            )
         _check_keys(cfg, entry)
         if entry.root is TRANSFORMS and is_known(entry.target):
             _check_built(entry)
@@ -102,36 +105,27 @@ def check_beside_model(cfg: Config, loaders: Sequence[str]) -> None:
         check_run_settings(cfg)
 
 
-def _no_type(entry: Entry) -> str:
-    """Say that an entry's ``type`` is not there, or means nothing."""
-    if 'type' in entry.cfg:
-        return unknown_type(
-            f'{entry.key}.type', entry.cfg['type'], entry.scope, entry.root
-        )
-    other = ' or `by_epoch`' if entry.key == 'train_cfg' else ''
-    return f'{entry.key}={dict(entry.cfg)} has no `type`{other}. Set it.'
-
-
 def _check_keys(cfg: Config, entry: Entry) -> None:
     """Refuse keys that a constructor does not take.
 
     What a constructor of one's own for optimizers reads is not known.
     """
-    known = None if entry.target is None else accepted_keys(entry.target)
+    if entry.key == 'train_cfg' and {'type', 'by_epoch'} <= set(entry.cfg):
+        raise ValueError(
+            f'train_cfg has both type={entry.cfg["type"]!r} and by_epoch='
+            f'{entry.cfg["by_epoch"]}, and MMEngine takes one of them. Leave '
+            'by_epoch out.'
+        )
+    assert entry.target is not None
+    known = accepted_keys(entry.target)
     own = entry.root in (OPTIMIZERS, OPTIM_WRAPPERS) and not is_known(
         constructor_of(cfg)
     )
     if known is None or own:
         return
-    if entry.key == 'train_cfg' and 'by_epoch' in entry.cfg:
-        if 'type' in entry.cfg and 'by_epoch' not in known:
-            raise ValueError(
-                f'train_cfg has both type={entry.cfg["type"]!r} and by_epoch='
-                f'{entry.cfg["by_epoch"]}, and MMEngine takes one of them. '
-                'Leave by_epoch out.'
-            )
+    if entry.key == 'train_cfg':
         known = known | {'by_epoch'}
-    check_keys(entry, known | _TAKEN_BY_BUILDERS.get(entry.root.name, set()))
+    check_keys(entry, known | _TAKEN_FIRST.get(entry.root.name, set()))
 
 
 def _check_built(entry: Entry) -> None:
@@ -151,10 +145,8 @@ def _check_loader(cfg: Config, field: str) -> None:
     for name in ('dataset', 'sampler'):
         if name not in loader:
             raise ValueError(f'{field} has no {name!r}. Set {field}.{name}.')
-    known = accepted_keys(DataLoader)
-    if known is not None:
-        node = Node(field, loader, default_scope(cfg), DataLoader)
-        check_keys(node, known | _TAKEN_OF_LOADERS)
+    known = (accepted_keys(DataLoader) or set()) | _TAKEN_OF_LOADERS
+    check_keys(Node(field, loader, default_scope(cfg), DataLoader), known)
     if loader.get('batch_size') is not None:
         checked_int(f'{field}.batch_size', loader['batch_size'], 1)
 

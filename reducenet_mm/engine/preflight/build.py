@@ -21,7 +21,9 @@ from .model_keys import Node, unknown_type
 CONFIG_ERRORS = (
     ArithmeticError,
     AssertionError,
+    AttributeError,
     ImportError,
+    IndexError,
     KeyError,
     OSError,
     RuntimeError,

@@ -16,6 +16,7 @@ from torch import nn
 from reducenet_mm.datasets import SampleIndex
 from reducenet_mm.datasets.labels import class_labels
 
+from ..toolbox import default_scope
 from .data_paths import walk_dicts
 from .model_keys import resolve
 from .side_effects import no_side_effects
@@ -36,9 +37,9 @@ def check_topk(cfg: Config, model: nn.Module, fields: Sequence[str]) -> None:
     key, classes = classes_of(model)
     if classes is None:
         return
-    scope = cfg.get('default_scope')
     for field in fields:
         for where, node in walk_dicts(cfg.get(field), field):
+            scope = node.get('_scope_', default_scope(cfg))
             target = resolve(node.get('type'), scope, (METRICS,))
             if isinstance(target, type) and issubclass(target, Accuracy):
                 _check_node(node, where, key, classes)

@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from ..toolbox import default_scope
 from .model_keys import resolve
 
 _PATH_KEYS = ('data_root', 'data_prefix', 'ann_file')
@@ -31,10 +32,10 @@ def check_data_paths(cfg: Config, field: str) -> None:
             of a data set, at any depth, names what is not there.
     """
     dataset = (cfg.get(field) or {}).get('dataset')
-    scope = cfg.get('default_scope')
     for key, node in walk_dicts(dataset, f'{field}.dataset'):
         if not any(node.get(name) for name in _PATH_KEYS):
             continue
+        scope = node.get('_scope_', default_scope(cfg))
         target = resolve(node.get('type'), scope, (DATASETS,))
         if not downloads(node, target) and not _is_remote(node):
             _check_node(node, key)

@@ -2,7 +2,9 @@
 """Find the dicts outside ``model`` that MMEngine builds something from.
 
 Passed over are what has been built already, transforms inside others, and
-what is built for several optimizers.
+what is built for several optimizers. Of classes that are from neither here
+nor a toolbox, arguments may mean what they like: inside them, only dicts with
+a ``type`` count.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from mmengine.registry import (
     LOG_PROCESSORS,
     LOOPS,
     METRICS,
+    OPTIM_WRAPPER_CONSTRUCTORS,
     OPTIM_WRAPPERS,
     OPTIMIZERS,
     PARAM_SCHEDULERS,
@@ -36,10 +39,12 @@ from mmengine.runner import (
     TestLoop,
     ValLoop,
 )
-from mmengine.visualization import Visualizer
 
-from ..toolbox import default_scope
+from ..toolbox import default_scope, is_known
 from .model_keys import Node, resolve
+
+DEFAULT_CONSTRUCTOR = 'DefaultOptimWrapperConstructor'
+"""Of optimizer wrappers, in MMEngine."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +98,20 @@ def iter_optimizing(cfg: Config) -> Iterator[Entry]:
     if {'type', 'optimizer', 'constructor'} & set(wrapper):  # or several
         for one in _each(wrapper, key, OPTIM_WRAPPERS, scope, OptimWrapper):
             yield one
-            yield from _inside(one, 'optimizer', OPTIMIZERS)
+            known = is_known(constructor_of(cfg))
+            yield from _inside(one, 'optimizer', OPTIMIZERS, known)
     key = 'param_scheduler'
     found = cfg.get(key)
-    if 'type' in as_settings(found) or not isinstance(found, Mapping):
+    if not _of_several_optimizers(as_settings(found)):
         yield from _each(found, key, PARAM_SCHEDULERS, scope)
+
+
+def constructor_of(cfg: Config) -> Any:
+    """Return what builds the optimizer wrapper, ``None`` if it is unknown."""
+    wrapper = as_settings(cfg.get('optim_wrapper'))
+    name = wrapper.get('constructor', DEFAULT_CONSTRUCTOR)
+    scope = wrapper.get('_scope_', default_scope(cfg))
+    return resolve(name, scope, (OPTIM_WRAPPER_CONSTRUCTORS,))
 
 
 def iter_datasets(cfg: Config, field: str) -> Iterator[Entry]:
@@ -121,8 +135,7 @@ def _logging(cfg: Config, scope: str) -> Iterator[Entry]:
     key = 'log_processor'
     yield from _each(cfg.get(key), key, LOG_PROCESSORS, scope, LogProcessor)
     key = 'visualizer'
-    found = _each(cfg.get(key), key, VISUALIZERS, scope, Visualizer)
-    for visualizer in found:
+    for visualizer in _each(cfg.get(key), key, VISUALIZERS, scope):
         yield visualizer
         yield from _inside(visualizer, 'vis_backends', VISBACKENDS)
 
@@ -149,15 +162,38 @@ def _wrapping(found: Iterator[Entry]) -> Iterator[Entry]:
     for dataset in found:
         yield dataset
         for name in ('dataset', 'datasets'):
-            value = dataset.cfg.get(name)
-            many = value if isinstance(value, (list, tuple)) else [value]
-            if not any(isinstance(one, str) for one in many):  # a name
-                yield from _wrapping(_inside(dataset, name, DATASETS))
+            yield from _wrapping(_inside(dataset, name, DATASETS))
 
 
-def _inside(entry: Entry, name: str, root: Registry) -> Iterator[Entry]:
+def _inside(
+    entry: Entry, name: str, root: Registry, known: bool | None = None
+) -> Iterator[Entry]:
+    """Yield what stands in an argument of an entry.
+
+    Args:
+        entry: The entry.
+        name: Of the argument.
+        root: Of the registry that knows what is built from it.
+        known: Whether this is what the argument means; by default, if the
+            class of the entry is of a toolbox.
+    """
     value = entry.cfg.get(name)
+    if not (is_known(entry.target) if known is None else known):
+        many = value if isinstance(value, (list, tuple)) else [value]
+        value = [one if 'type' in as_settings(one) else None for one in many]
     return _each(value, f'{entry.key}.{name}', root, entry.scope)
+
+
+def _of_several_optimizers(found: Mapping[str, Any]) -> bool:
+    """Whether there are schedulers by the name of their optimizer."""
+    if not found or 'type' in found:
+        return False
+    values = [
+        one
+        for value in found.values()
+        for one in (value if isinstance(value, (list, tuple)) else [value])
+    ]
+    return not any(isinstance(v, (str, bool, int, float)) for v in values)
 
 
 def _each(

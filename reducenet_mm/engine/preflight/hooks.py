@@ -20,10 +20,10 @@ from .model_keys import (
     Node,
     accepted_keys,
     check_keys,
+    no_such_type,
     resolve,
-    runner_class,
-    unknown_type,
 )
+from .run_settings import runner_class
 
 
 def check_hooks(cfg: Config, model: nn.Module) -> None:
@@ -124,16 +124,12 @@ def _entries(cfg: Config) -> Iterator[tuple[str, Any]]:
 
 
 def _class_of(entry: Any, key: str, scope: str) -> Any:
-    if isinstance(entry, (str, bool, int, float)):
-        raise ValueError(
-            f'{key} must be a dict of settings with `type`, got {entry!r}.'
-        )
     if not isinstance(entry, Mapping):
         return type(entry)
     kind, scope = entry.get('type'), entry.get('_scope_', scope)
     found = resolve(kind, scope, (HOOKS,))
     if found is None:
-        raise ValueError(unknown_type(f'{key}.type', kind, scope, HOOKS))
+        raise ValueError(no_such_type(key, entry, scope, HOOKS))
     return found
 
 

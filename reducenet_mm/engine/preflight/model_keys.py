@@ -14,19 +14,15 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import (
     MODELS,
-    RUNNERS,
     TASK_UTILS,
     WEIGHT_INITIALIZERS,
     Registry,
 )
-from mmengine.runner import Runner
 from mmpretrain.registry import BATCH_AUGMENTS
 from torch import nn
 
 from reducenet_mm.models.architecture import add_scope
 from reducenet_mm.spelling import did_you_mean
-
-from ..toolbox import default_scope
 
 _RESERVED = frozenset({'type', '_scope_', '_delete_'})
 
@@ -108,10 +104,29 @@ def resolve(
         return name if callable(name) else None
     for root in registries:
         with root.switch_scope_and_registry(scope) as registry:
-            target = registry.get(name)
-        if target is not None:
+            try:  # which imports what has dots in its name
+                target = registry.get(name)
+            except (RuntimeError, TypeError):
+                continue
+        if callable(target):  # and is no module
             return target
     return None
+
+
+def no_such_type(
+    key: str, cfg: Mapping[str, Any], scope: str | None, root: Registry
+) -> str:
+    """Say that the ``type`` of a dict is missing or means nothing.
+
+    Args:
+        key: Where the dict stands.
+        cfg: The dict.
+        scope: The scope that was searched, ``None`` for the current one.
+        root: The root registry that was searched.
+    """
+    if cfg.get('type') is None:
+        return f'{key}={dict(cfg)} has no `type`. Set {key}.type.'
+    return unknown_type(f'{key}.type', cfg['type'], scope, root)
 
 
 def unknown_type(
@@ -125,8 +140,8 @@ def unknown_type(
         scope: The scope that was searched, ``None`` for the current one.
         root: The root registry that was searched.
     """
-    package = str(name).partition('.')[0]
-    dotted = package.isidentifier() and package != name
+    package, dot, _ = str(name).partition('.')
+    dotted = isinstance(name, str) and dot and package.isidentifier()
     if dotted and importlib.util.find_spec(package) is None:
         return f'{key}={name!r}: {package!r} is not installed.'
     with root.switch_scope_and_registry(scope) as registry:
@@ -138,16 +153,6 @@ def unknown_type(
         "custom_imports; if another toolbox's, say which by `_scope_`. Some "
         'need another package, which may be missing.'
     )
-
-
-def runner_class(cfg: Config) -> Any:
-    """Return the class of the Runner of a config; unknown ones are MMEngine's.
-
-    Args:
-        cfg: The full config.
-    """
-    kind = resolve(cfg.get('runner_type'), default_scope(cfg), (RUNNERS,))
-    return kind or Runner
 
 
 def registered_name(

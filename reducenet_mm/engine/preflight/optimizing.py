@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -32,10 +31,15 @@ from ..optimizers.trainable import (
 )
 from ..toolbox import default_scope, is_known
 from .build import CONFIG_ERRORS, with_key
-from .entries import Entry, as_settings, iter_optimizing
-from .model_keys import resolve, runner_class, unknown_type
-
-_DEFAULT_CONSTRUCTOR = 'DefaultOptimWrapperConstructor'
+from .entries import (
+    DEFAULT_CONSTRUCTOR,
+    Entry,
+    as_settings,
+    constructor_of,
+    iter_optimizing,
+)
+from .model_keys import unknown_type
+from .run_settings import runner_class
 
 _EPOCH = 1000
 """Iterations of an epoch where they are not known, and hardly matter."""
@@ -54,14 +58,15 @@ def check_constructor(cfg: Config) -> None:
             learning rates by role are given that it would not read.
     """
     wrapper = as_settings(cfg.get('optim_wrapper'))
-    name = wrapper.get('constructor', _DEFAULT_CONSTRUCTOR)
+    name = wrapper.get('constructor', DEFAULT_CONSTRUCTOR)
     kind = constructor_of(cfg)
     if kind is None:
         scope = wrapper.get('_scope_', default_scope(cfg))
         key = 'optim_wrapper.constructor'
         root = OPTIM_WRAPPER_CONSTRUCTORS
         raise ValueError(unknown_type(key, name, scope, root))
-    if 'type' in wrapper and not {'optimizer', 'constructor'} & set(wrapper):
+    alone = 'constructor' not in wrapper and wrapper.get('optimizer') is None
+    if alone and {'type', 'optimizer'} & set(wrapper):
         raise ValueError(
             f'optim_wrapper={dict(wrapper)} has no optimizer. Set '
             'optim_wrapper.optimizer.'
@@ -76,14 +81,6 @@ def check_constructor(cfg: Config) -> None:
             "optim_wrapper.constructor='TrainableOptimWrapperConstructor', "
             'or leave roles out.'
         )
-
-
-def constructor_of(cfg: Config) -> Any:
-    """Return what builds the optimizer wrapper, ``None`` if it is unknown."""
-    wrapper = as_settings(cfg.get('optim_wrapper'))
-    name = wrapper.get('constructor', _DEFAULT_CONSTRUCTOR)
-    scope = wrapper.get('_scope_', default_scope(cfg))
-    return resolve(name, scope, (OPTIM_WRAPPER_CONSTRUCTORS,))
 
 
 def check_optimizing(cfg: Config, model: nn.Module) -> None:

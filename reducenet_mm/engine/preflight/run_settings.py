@@ -7,13 +7,24 @@ import logging
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from reducenet_mm.plain_numbers import checked_int, is_number
 
 from ..toolbox import default_scope
 from .entries import as_settings
-from .model_keys import Node, accepted_keys, check_keys, runner_class
+from .model_keys import Node, accepted_keys, check_keys, resolve
+
+
+def runner_class(cfg: Config) -> Any:
+    """Return the class of the Runner of a config; unknown ones are MMEngine's.
+
+    Args:
+        cfg: The full config.
+    """
+    kind = resolve(cfg.get('runner_type'), default_scope(cfg), (RUNNERS,))
+    return kind or Runner
 
 
 def check_length(cfg: Config) -> None:
@@ -35,8 +46,8 @@ def check_length(cfg: Config) -> None:
     value = loop.get('val_interval')
     if is_number(value) and value == 0 and cfg.get('val_cfg') is not None:
         raise ValueError(
-            'train_cfg.val_interval=0: validation cannot come every 0 '
-            'epochs. Set it to 1 or more, or val_cfg, val_dataloader and '
+            'train_cfg.val_interval=0: validation cannot come at intervals '
+            'of 0. Set it to 1 or more, or val_cfg, val_dataloader and '
             'val_evaluator to None for a training without validation.'
         )
 

@@ -11,7 +11,7 @@ from mmengine.optim import scheduler as schedulers
 from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
 from mmengine.registry import PARAM_SCHEDULERS
 
-from .model_keys import resolve
+from .entries import iter_optimizing
 
 
 class _Part(NamedTuple):
@@ -65,16 +65,9 @@ def scheduler_classes(cfg: Config) -> Iterator[tuple[str, Mapping, type]]:
 
     Passed over are those of several optimizers, and what is built already.
     """
-    found = cfg.get('param_scheduler') or ()
-    is_one = isinstance(found, Mapping)
-    for index, entry in enumerate([found] if is_one else found):
-        if not isinstance(entry, Mapping) or 'type' not in entry:
-            continue
-        scope = entry.get('_scope_', cfg.get('default_scope'))
-        kind = resolve(entry['type'], scope, (PARAM_SCHEDULERS,))
-        if isinstance(kind, type):
-            key = 'param_scheduler' if is_one else f'param_scheduler.{index}'
-            yield key, entry, kind
+    for entry in iter_optimizing(cfg):
+        if entry.root is PARAM_SCHEDULERS and isinstance(entry.target, type):
+            yield entry.key, entry.cfg, entry.target
 
 
 def _parts(cfg: Config, by_epoch: bool, length: int) -> Iterator[_Part]:

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.hooks import Hook
 
 _DICTS = (
     'auto_scale_lr',
@@ -27,6 +28,16 @@ _DICTS = (
 )
 _MAYBE_LISTS = ('param_scheduler', 'test_evaluator', 'val_evaluator')
 _LISTS = ('custom_hooks',)
+_OWN_HOOKS = (
+    'checkpoint',
+    'logger',
+    'param_scheduler',
+    'runtime_info',
+    'sampler_seed',
+    'timer',
+)
+"""Of `default_hooks`, those that MMEngine leaves out if they are None."""
+
 _NEVER_NONE = ('env_cfg', 'randomness')
 """Sections whose default is another one."""
 
@@ -56,6 +67,16 @@ def check_sections(cfg: Config, sections: Sequence[str]) -> None:
                 f'{name}=None is not what MMEngine takes for its default. '
                 'Leave it out, or make it a dict.'
             )
+    hooks = [(f'default_hooks.{k}', v) for k, v in _default_hooks(cfg)]
+    hooks += [
+        (f'custom_hooks.{i}', hook)
+        for i, hook in enumerate(cfg.get('custom_hooks') or ())
+    ]
+    for key, hook in hooks:
+        if not isinstance(hook, (Mapping, Hook)):
+            raise ValueError(
+                f'{key} must be a dict of settings with `type`, got {hook!r}.'
+            )
     path = cfg.get('load_from')
     if not isinstance(path, str | None):
         raise ValueError(
@@ -66,12 +87,16 @@ def check_sections(cfg: Config, sections: Sequence[str]) -> None:
 def check_together(cfg: Config) -> None:
     """Raise ``ValueError`` if validation or test is set in part.
 
-    To be called when all is set as it will be for the Runner, which refuses
-    it too, but when its work dir is made.
+    Or training is, or its rate without it. To be called when all is set as it
+    will be for the Runner, which refuses it too, but when its work dir is
+    made.
     """
-    for split in ('val', 'test'):
-        parts = ('dataloader', 'cfg', 'evaluator')
-        names = [f'{split}_{part}' for part in parts]
+    for split, last in (
+        ('train', 'optim_wrapper'),
+        ('val', 'val_evaluator'),
+        ('test', 'test_evaluator'),
+    ):
+        names = [f'{split}_dataloader', f'{split}_cfg', last]
         unset = [name for name in names if cfg.get(name) is None]
         if unset and unset != names:
             given = ', '.join(name for name in names if name not in unset)
@@ -79,6 +104,18 @@ def check_together(cfg: Config) -> None:
                 f'{", ".join(unset)} is not set, but {given} is. Set all '
                 f'three of {", ".join(names)}, or all to None.'
             )
+    if cfg.get('param_scheduler') and cfg.get('optim_wrapper') is None:
+        raise ValueError(
+            'param_scheduler is set, but optim_wrapper is not. Set '
+            'param_scheduler=None too.'
+        )
+
+
+def _default_hooks(cfg: Config) -> Iterator[tuple[str, Any]]:
+    """Yield those that are not left out."""
+    for name, hook in (cfg.get('default_hooks') or {}).items():
+        if hook is not None or name not in _OWN_HOOKS:
+            yield name, hook
 
 
 def _check_kind(name: str, value: Any) -> None:
@@ -91,7 +128,4 @@ def _check_kind(name: str, value: Any) -> None:
     else:
         wrong = (*wrong, list, tuple)
     if isinstance(value, wrong):
-        raise ValueError(
-            f'{name} must be {what}, got {value!r}. Set what is inside, as '
-            f'{name}.KEY=VALUE.'
-        )
+        raise ValueError(f'{name} must be {what}, got {value!r}.')

@@ -26,10 +26,15 @@ from reducenet_mm.datasets.kept import keep_images
 from reducenet_mm.engine import launch, preflight
 from reducenet_mm.engine.checkpointing import newest_checkpoint
 from reducenet_mm.engine.config_file import read_config
-from reducenet_mm.engine.training import SECTIONS, begin_log, settle_training
+from reducenet_mm.engine.training import (
+    SECTIONS,
+    TEST_SECTIONS,
+    begin_log,
+    settle_training,
+)
 from reducenet_mm.plain_numbers import as_number
 
-from ..checks import TEST_SECTIONS, check_end
+from ..checks import check_end
 from ..code_version import code_version
 from ..cost import LOADERS
 from ..processes import LOG, exclusive

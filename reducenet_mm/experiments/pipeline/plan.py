@@ -12,6 +12,7 @@ from mmengine.config import Config
 
 from reducenet_mm.engine.config_file import read_config
 from reducenet_mm.engine.hooks.exact_resume_hook import ExactResumeHook
+from reducenet_mm.engine.preflight import check_sections
 from reducenet_mm.engine.preflight.hooks import hook_classes
 
 from ..budget import matched_epochs, restart_periods, schedule_options
@@ -178,6 +179,7 @@ def _base_options(entry: Entry, pipeline: Pipeline) -> dict[str, Any]:
             "type='ExactResumeHook')), without which a kill between a "
             'checkpoint and its validation would lose that validation.'
         )
+    check_sections(cfg, ())
     kinds = [kind for *_, kind in hook_classes(cfg)]
     if not any(issubclass(kind, ExactResumeHook) for kind in kinds):
         # A kill between a checkpoint and its validation would lose that.
