@@ -11,10 +11,11 @@ UNITS = ((1e15, 'P'), (1e12, 'T'), (1e9, 'G'), (1e6, 'M'), (1e3, 'k'))
 
 def amount(value: float) -> str:
     """Return a number with a decimal unit: 40,813,184 is '40.8 M'."""
+    rounded = float(f'{value:.2e}')  # before it is divided, which is inexact
     for factor, unit in UNITS:
-        if value >= 0.9995 * factor:
-            return f'{value / factor:.3g} {unit}'
-    return f'{value:.3g}'
+        if rounded >= factor:
+            return f'{rounded / factor:.3g} {unit}'
+    return f'{rounded:.3g}'
 
 
 def epochs_text(epochs: Sequence[int]) -> str:

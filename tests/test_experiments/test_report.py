@@ -30,6 +30,7 @@ from reducenet_mm.experiments.text import amount
         (7, '7'),
         (999.6, '1 k'),
         (763_520, '764 k'),
+        (3155, '3.16 k'),  # which 3155 / 1000 falls short of
         (40_813_184, '40.8 M'),
         (999_600_000, '1 G'),
         (4.3e14, '430 T'),
