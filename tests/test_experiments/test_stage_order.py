@@ -149,12 +149,15 @@ def test_branches_that_are_off_are_no_teacher() -> None:
         check(off, FIRST)
 
 
-@pytest.mark.parametrize('key', ['val_dataloader', 'val_evaluator'])
-def test_stages_that_are_compared_are_validated(key: str) -> None:
-    blind = ('big', TEACHER, {key: None})
+def test_stages_that_are_compared_are_validated() -> None:
+    keys = ('val_dataloader', 'val_cfg', 'val_evaluator')
+    blind = ('big', TEACHER, dict.fromkeys(keys))
     check(blind, FIRST)
-    with pytest.raises(ValueError, match=f'but {key} is not set'):
+    with pytest.raises(ValueError, match='but val_dataloader is not set'):
         check(blind, FIRST, SECOND)
+    in_part = ('big', TEACHER, {'val_evaluator': None})
+    with pytest.raises(ValueError, match='val_evaluator is not set, but val'):
+        check(in_part, FIRST)
 
 
 def test_a_later_student_inherits_all_of_the_earlier_one() -> None:
@@ -237,7 +240,7 @@ def test_hooks_and_metrics_are_checked_before_anything_is_trained() -> None:
 
 
 def test_every_run_has_an_exact_resume_hook(tmp_path: Path) -> None:
-    without = {'default_hooks.exact_resume': None}
+    without = {'default_hooks.exact_resume.type': 'EmptyCacheHook'}
     pipeline = read_pipeline(
         'configs/pipelines/digits.py',
         {'stages.0.cfg_options': without, 'controls.0.cfg_options': without},
@@ -245,7 +248,7 @@ def test_every_run_has_an_exact_resume_hook(tmp_path: Path) -> None:
     for run in plan_runs(pipeline, tmp_path):
         hooks = run.cfg.default_hooks
         if run.name in ('teacher', 'plain'):
-            assert hooks.exact_resume is None
+            assert hooks.exact_resume.type == 'EmptyCacheHook'
             assert hooks.resume_exactly.type == 'ExactResumeHook'
         else:
             assert hooks.exact_resume.type == 'ExactResumeHook'
