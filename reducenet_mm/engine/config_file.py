@@ -82,8 +82,8 @@ def _check_spelling(cfg: Config, options: Mapping[str, Any]) -> None:
         hint = section not in known and did_you_mean(section, known, 0.9)
         if hint:
             raise ValueError(
-                f'--cfg-options {key}={value!r}: the config has no section '
-                f'{section!r}, and MMEngine reads none. {hint}'.rstrip()
+                f'--cfg-options {key}={value!r}: there is no section '
+                f'{section!r}. {hint}'.rstrip()
             )
 
 

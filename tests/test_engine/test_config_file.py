@@ -123,7 +123,7 @@ def test_a_typo_in_the_section_of_an_option_is_told(load):
     ):
         with pytest.raises(ValueError) as error:
             load(text, {key: 1})
-        assert f'--cfg-options {key}=1: the config has no section' in str(
+        assert f'--cfg-options {key}=1: there is no section' in str(
             error.value
         )
         assert f"Did you mean '{hint}'?" in str(error.value)

@@ -23,11 +23,11 @@ def command(work_dir: Path, *options: str) -> list[str]:
 def test_a_failing_stage_stops_the_pipeline(
     tmp_path: Path, process: Callable
 ) -> None:
-    wrong = 'stages.0.cfg_options.optim_wrapper.optimizer.speed=1'
+    wrong = 'stages.0.cfg_options.train_dataloader.num_workers=-1'
     done = process(*command(tmp_path / 'work', wrong))
     assert done.returncode == 1
     assert 'exit status' in done.stderr
-    assert "unexpected keyword argument 'speed'" in done.stderr
+    assert 'num_workers option should be non-negative' in done.stderr
     assert 'console.log' in done.stderr
     assert 'student: started' not in done.stdout
     assert not (tmp_path / 'work' / 'runs' / 'teacher' / 'done.json').exists()
@@ -36,7 +36,8 @@ def test_a_failing_stage_stops_the_pipeline(
 @pytest.mark.parametrize(
     ('option', 'message'),
     [
-        ('control=1', "unknown keys ['control']"),
+        ('control=1', "Did you mean 'controls'?"),
+        ('other=1', "unknown keys ['other']"),
         ('stages.0.epochs=0', '`stages[0].epochs` must be'),
         (
             'stages.0.cfg_options.model.backbone.depht=8',
