@@ -137,7 +137,7 @@ def test_a_failed_cell_is_recorded_and_does_not_end_the_rest(
     for record in finished.records:
         if record['status'] == 'failed':
             assert 'exit status 1' in record['error']
-            assert 'TypeError' in record['error']
+            assert 'ValueError' in record['error']
         if record['status'] == 'blocked':
             assert f'broken seed {record["seed"]}' in record['error']
     assert '4 cell(s) failed: broken seed 0, blocked' in finished.output
