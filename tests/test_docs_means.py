@@ -117,6 +117,11 @@ def test_learning_rates_of_the_page_are_those_of_an_optimizer():
         (param,) = group['params']
         name = names[id(param)]
         part = 'conv1' if name.endswith('.0.conv1.weight') else 'backbone'
-        part = 'head' if name.startswith('head.') else part
+        if '.layer' not in name:
+            part = 'head' if name.startswith('head.') else 'stem'
         rates.setdefault(group['lr'], set()).add(part)
-    assert rates == {0.1: {'head'}, 2.0: {'conv1'}, 1.0: {'backbone'}}
+    assert rates == {
+        0.1: {'stem'},
+        2.0: {'conv1'},
+        1.0: {'backbone', 'head'},
+    }

@@ -335,7 +335,7 @@ def test_a_layout_that_pytorch_cannot_train_is_refused(
     ('arguments', 'message'),
     [
         ('--width 0', 'argument --width: must be an integer of at least 1'),
-        ('--depth 9', 'model.backbone: invalid depth 9 for resnet'),
+        ('--depth 9', 'model.backbone: depth must be 18, 34 or 6n+2'),
         ('--shape 3 0 8', 'argument --shape: must be'),
         (f'--config {STUDENT} --width 8', 'Leave them out beside it'),
     ],
