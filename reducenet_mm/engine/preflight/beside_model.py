@@ -153,9 +153,8 @@ def _check_loader(cfg: Config, field: str) -> None:
 
 def _check_seeds(cfg: Config, field: str) -> None:
     """Refuse ``SeedSample`` where no seeds reach it."""
-    sampler = as_settings(as_settings(cfg.get(field)).get('sampler')).get(
-        'type'
-    )
+    loader = as_settings(cfg.get(field))
+    sampler = as_settings(loader.get('sampler')).get('type')
     kind = resolve(sampler, default_scope(cfg), (DATA_SAMPLERS,))
     wrapper: Entry | None = None
     for dataset in iter_datasets(cfg, field):
