@@ -8,7 +8,7 @@ line before anything is written, wrong data as soon as it has been read.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -18,7 +18,6 @@ from mmengine.registry import OPTIM_WRAPPERS
 
 from reducenet_mm.engine import launch, preflight
 from reducenet_mm.engine.training import SECTIONS, begin_log, settle_training
-from reducenet_mm.plain_numbers import checked_int
 
 LOADERS = ('train_dataloader', 'val_dataloader')
 
@@ -87,7 +86,6 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
                 'config: the total batch size that its learning rate is for.'
             )
         cfg.auto_scale_lr.enable = True
-    _check_scaling(cfg.get('auto_scale_lr') or {})
     if args.resume == '':
         raise ValueError(
             "--resume '' names no checkpoint. Leave the value out to search "
@@ -103,12 +101,6 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
         pin_memory=not args.no_pin_memory,
         persistent_workers=not args.no_persistent_workers,
     )
-
-
-def _check_scaling(scaling: Mapping[str, Any]) -> None:
-    if scaling.get('enable'):
-        size = scaling.get('base_batch_size')
-        checked_int('auto_scale_lr.base_batch_size', size, 1)
 
 
 def prepare(

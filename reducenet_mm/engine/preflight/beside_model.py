@@ -52,7 +52,7 @@ from .model_keys import (
     resolve,
 )
 from .optimizing import check_constructor
-from .run_settings import check_length, check_run_settings
+from .run_settings import check_length, check_run_settings, check_scaling
 
 _OF_PLAIN_INDICES = (DefaultSampler, InfiniteSampler, RepeatAugSampler)
 _COMPUTES_INDICES = (
@@ -101,6 +101,7 @@ def check_beside_model(cfg: Config, loaders: Sequence[str]) -> None:
     if 'train_dataloader' in loaders:
         check_constructor(cfg)
         check_length(cfg)
+        check_scaling(cfg)
     if loaders:
         check_run_settings(cfg)
 

@@ -52,6 +52,18 @@ def check_length(cfg: Config) -> None:
         )
 
 
+def check_scaling(cfg: Config) -> None:
+    """Raise ``ValueError`` if a rate is to be scaled by no batch size.
+
+    Args:
+        cfg: The full config; it is not changed.
+    """
+    scaling = as_settings(cfg.get('auto_scale_lr'))
+    if scaling.get('enable'):
+        size = scaling.get('base_batch_size')
+        checked_int('auto_scale_lr.base_batch_size', size, 1)
+
+
 def check_run_settings(cfg: Config) -> None:
     """Check ``randomness`` and ``log_level``.
 
